@@ -1,0 +1,29 @@
+//! The project's own commands: `cargo xtask <command>`. Dispatch only; each command has its module.
+
+mod codegen;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Ambit's own build, test and demonstration commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Generate the Rust types of the protocol definitions in crates/proto/proto.
+    Codegen {
+        /// Fail when the committed code differs from what would be generated.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Codegen { check } => codegen::run(check),
+    }
+}
