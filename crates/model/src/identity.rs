@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::{Namespace, ServiceAccount};
+
+/// What an elided trust domain stands for; shared, since nearly every workload has it.
+static DEFAULT_TRUST_DOMAIN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("cluster.local"));
 
 /// The scheme every identity is written with.
 const SCHEME: &str = "spiffe://";
@@ -25,13 +28,19 @@ impl TrustDomain {
 impl Default for TrustDomain {
     /// `cluster.local`, what an elided trust domain stands for.
     fn default() -> Self {
-        Self(Arc::from("cluster.local"))
+        Self(Arc::clone(&DEFAULT_TRUST_DOMAIN))
     }
 }
 
 impl From<&str> for TrustDomain {
     fn from(value: &str) -> Self {
         Self(Arc::from(value))
+    }
+}
+
+impl From<Arc<str>> for TrustDomain {
+    fn from(value: Arc<str>) -> Self {
+        Self(value)
     }
 }
 
@@ -54,7 +63,9 @@ pub struct Identity {
 
 /// Why a text is not an identity of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{value:?} is not an identity: expected spiffe://<trust domain>/ns/<namespace>/sa/<service account>")]
+#[error(
+    "{value:?} is not an identity: expected spiffe://<trust domain>/ns/<namespace>/sa/<service account>"
+)]
 pub struct IdentityError {
     /// The refused text, cut to a printable length.
     pub value: String,
@@ -68,7 +79,11 @@ impl Identity {
         namespace: Namespace,
         service_account: ServiceAccount,
     ) -> Self {
-        Self { trust_domain, namespace, service_account }
+        Self {
+            trust_domain,
+            namespace,
+            service_account,
+        }
     }
 }
 
@@ -92,7 +107,9 @@ impl FromStr for Identity {
     type Err = IdentityError;
 
     fn from_str(value: &str) -> Result<Self, IdentityError> {
-        let refuse = || IdentityError { value: value.chars().take(256).collect() };
+        let refuse = || IdentityError {
+            value: value.chars().take(256).collect(),
+        };
         let rest = value.strip_prefix(SCHEME).ok_or_else(refuse)?;
         let mut parts = rest.split('/');
         let (Some(td), Some("ns"), Some(ns), Some("sa"), Some(sa), None) = (

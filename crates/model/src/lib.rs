@@ -15,7 +15,9 @@ mod policy;
 mod service;
 mod workload;
 
-pub use gateway::{GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr};
+pub use gateway::{
+    GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr,
+};
 pub use identity::{Identity, IdentityError, TrustDomain};
 pub use names::{
     ClusterId, Hostname, Namespace, NetworkId, NodeName, PodUid, PolicyKey, ServiceAccount,
@@ -30,6 +32,6 @@ pub use service::{
     ServicePort, Visibility, WeightedWaypoint,
 };
 pub use workload::{
-    AppProtocol, ApplicationTunnel, Health, Locality, NetworkMode, Port, TunnelProtocol, Workload,
-    WorkloadType,
+    AppProtocol, ApplicationTunnel, DEFAULT_CLUSTER, DEFAULT_SERVICE_ACCOUNT, Health, Locality,
+    NetworkMode, Port, ServicePorts, TunnelProtocol, Workload, WorkloadType,
 };

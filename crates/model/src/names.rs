@@ -27,13 +27,20 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(value: &str) -> Self {
-                Self(Arc::from(value))
+                // The default shares one allocation between all empty names.
+                if value.is_empty() { Self::default() } else { Self(Arc::from(value)) }
             }
         }
 
         impl From<String> for $name {
             fn from(value: String) -> Self {
-                Self(Arc::from(value))
+                Self::from(value.as_str())
+            }
+        }
+
+        impl From<Arc<str>> for $name {
+            fn from(value: Arc<str>) -> Self {
+                Self(value)
             }
         }
 
@@ -113,15 +120,17 @@ macro_rules! pair {
         impl $pair {
             /// Joins the two parts.
             pub fn new(namespace: impl Into<Namespace>, second: &str) -> Self {
-                Self { namespace: namespace.into(), $second: second.into() }
+                Self {
+                    namespace: namespace.into(),
+                    $second: second.into(),
+                }
             }
 
             /// Splits the discovery name at its first slash; `None` without one.
             #[must_use]
             pub fn parse(name: &str) -> Option<Self> {
                 let (namespace, second) = name.split_once('/')?;
-                (!namespace.is_empty() && !second.is_empty())
-                    .then(|| Self::new(namespace, second))
+                (!namespace.is_empty() && !second.is_empty()).then(|| Self::new(namespace, second))
             }
         }
 

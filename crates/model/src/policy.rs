@@ -68,7 +68,10 @@ pub struct Clause {
 
 /// ANDed fields, ORed inside one; a match with no field at all never matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the fields are named as in AuthorizationPolicy")]
+#[expect(
+    missing_docs,
+    reason = "the fields are named as in AuthorizationPolicy"
+)]
 pub struct Match {
     pub namespaces: Vec<StringMatch>,
     pub not_namespaces: Vec<StringMatch>,
@@ -82,6 +85,40 @@ pub struct Match {
     pub not_destination_ips: Vec<IpRange>,
     pub destination_ports: Vec<u16>,
     pub not_destination_ports: Vec<u16>,
+}
+
+impl Match {
+    /// Whether no field is set at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+            && self.not_namespaces.is_empty()
+            && self.principals.is_empty()
+            && self.not_principals.is_empty()
+            && self.service_accounts.is_empty()
+            && self.not_service_accounts.is_empty()
+            && self.source_ips.is_empty()
+            && self.not_source_ips.is_empty()
+            && self.destination_ips.is_empty()
+            && self.not_destination_ips.is_empty()
+            && self.destination_ports.is_empty()
+            && self.not_destination_ports.is_empty()
+    }
+}
+
+impl AuthorizationPolicy {
+    /// A policy nothing is known of but its name: it denies everything it may have been meant
+    /// for, so its scope is the widest.
+    #[must_use]
+    pub fn invalid(key: PolicyKey, reason: &str) -> Self {
+        Self {
+            key,
+            scope: Scope::Global,
+            action: Action::Deny,
+            dry_run: false,
+            body: PolicyBody::Invalid(reason.into()),
+        }
+    }
 }
 
 /// A text test.

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::{
-    GatewayAddress, Hostname, Namespace, NetworkAddress, NetworkCidr, Port, ServiceKey,
-};
+use crate::{GatewayAddress, Hostname, Namespace, NetworkAddress, NetworkCidr, Port, ServiceKey};
 
 /// A name and the virtual addresses by which workloads are reached.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Service {
     /// Object name.
     pub name: Arc<str>,
@@ -48,7 +46,10 @@ impl Service {
     /// Discovery name.
     #[must_use]
     pub fn key(&self) -> ServiceKey {
-        ServiceKey { namespace: self.namespace.clone(), hostname: self.hostname.clone() }
+        ServiceKey {
+            namespace: self.namespace.clone(),
+            hostname: self.hostname.clone(),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! A workload: one endpoint of the mesh, be it a pod, a virtual machine or an external host.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +9,12 @@ use crate::{
     ClusterId, GatewayAddress, Hostname, Identity, Namespace, NetworkId, NodeName, PolicyKey,
     ServiceAccount, ServiceKey, TrustDomain, WorkloadUid,
 };
+
+/// What an elided service account stands for.
+pub const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+
+/// What an elided cluster stands for.
+pub const DEFAULT_CLUSTER: &str = "Kubernetes";
 
 /// One endpoint of the mesh.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -63,7 +68,41 @@ pub struct Workload {
     /// Weight in load balancing; elided means 1.
     pub capacity: u32,
     /// The services it is an endpoint of, with the ports as this endpoint serves them.
-    pub services: BTreeMap<ServiceKey, Vec<Port>>,
+    pub services: ServicePorts,
+}
+
+impl Default for Workload {
+    /// A nameless healthy workload with every elided field at its meaning: service account
+    /// `default`, trust domain `cluster.local`, cluster `Kubernetes`, capacity 1.
+    fn default() -> Self {
+        Self {
+            uid: WorkloadUid::default(),
+            name: Arc::default(),
+            namespace: Namespace::default(),
+            service_account: DEFAULT_SERVICE_ACCOUNT.into(),
+            trust_domain: TrustDomain::default(),
+            addresses: Vec::new(),
+            hostname: None,
+            network: NetworkId::default(),
+            network_gateway: None,
+            tunnel: TunnelProtocol::default(),
+            native_tunnel: false,
+            application_tunnel: None,
+            waypoint: None,
+            node: NodeName::default(),
+            canonical_name: Arc::default(),
+            canonical_revision: Arc::default(),
+            workload_type: WorkloadType::default(),
+            workload_name: Arc::default(),
+            policies: Vec::new(),
+            health: Health::default(),
+            cluster: DEFAULT_CLUSTER.into(),
+            locality: Locality::default(),
+            network_mode: NetworkMode::default(),
+            capacity: 1,
+            services: ServicePorts::default(),
+        }
+    }
 }
 
 impl Workload {
@@ -75,6 +114,73 @@ impl Workload {
             self.namespace.clone(),
             self.service_account.clone(),
         )
+    }
+}
+
+/// The services a workload is an endpoint of: a small map, sorted by service. Port lists can be
+/// shared between the endpoints of a service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicePorts(Box<[(ServiceKey, Arc<[Port]>)]>);
+
+impl ServicePorts {
+    /// The ports as this endpoint serves them for `service`.
+    #[must_use]
+    pub fn get(&self, service: &ServiceKey) -> Option<&[Port]> {
+        let at = self.0.binary_search_by(|(key, _)| key.cmp(service)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Whether the workload is an endpoint of `service`.
+    #[must_use]
+    pub fn contains_key(&self, service: &ServiceKey) -> bool {
+        self.get(service).is_some()
+    }
+
+    /// Services and ports, sorted by service.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ServiceKey, &Arc<[Port]>)> {
+        self.0.iter().map(|(key, ports)| (key, ports))
+    }
+
+    /// The services, sorted.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &ServiceKey> {
+        self.0.iter().map(|(key, _)| key)
+    }
+
+    /// Number of services.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<P: Into<Arc<[Port]>>> FromIterator<(ServiceKey, P)> for ServicePorts {
+    /// Of entries with the same key the last counts, as in a map.
+    fn from_iter<I: IntoIterator<Item = (ServiceKey, P)>>(entries: I) -> Self {
+        let mut entries: Vec<_> = entries
+            .into_iter()
+            .map(|(key, ports)| (key, ports.into()))
+            .collect();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        entries.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        Self(entries.into_boxed_slice())
+    }
+}
+
+impl Serialize for ServicePorts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 
