@@ -1,0 +1,1 @@
+//! The maps behind readers and writer.
