@@ -8,6 +8,7 @@
 //! assert_eq!(id.namespace.as_str(), "shop");
 //! ```
 
+mod convert;
 mod gateway;
 mod identity;
 mod names;
@@ -15,6 +16,7 @@ mod policy;
 mod service;
 mod workload;
 
+pub use convert::{AddressResource, ConvertError, Converter, PolicyError};
 pub use gateway::{
     GatewayAddress, GatewayDestination, NamespacedHostname, NetworkAddress, NetworkCidr,
 };
