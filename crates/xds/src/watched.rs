@@ -243,7 +243,7 @@ impl Watched {
     fn answer(&mut self, name: &str, verdict: Verdict) {
         for waiter in self.waiting.remove(name).unwrap_or_default() {
             // One who gave up needs no answer.
-            drop(waiter.send(verdict));
+            let _closed = waiter.send(verdict);
         }
         if verdict == Verdict::Found(Found::Present) {
             self.absent.remove(name);
@@ -258,7 +258,7 @@ impl Watched {
     ) -> Option<DeltaDiscoveryRequest> {
         if let Some(verdict) = self.at_once(&name) {
             // One who gave up needs no answer.
-            drop(waiter.send(verdict));
+            let _closed = waiter.send(verdict);
             return None;
         }
         if let Some(waiters) = self.waiting.get_mut(&name) {
