@@ -11,7 +11,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::record::{Connection, Exit, Outcome, Party, Refusal, Shared};
 use crate::recorder::Event;
-use crate::traffic::{Series, TrafficLabels};
+use crate::traffic::{Count, Series, TrafficLabels, TrafficMetrics};
 
 /// Something for the access log.
 #[derive(Debug)]
@@ -66,12 +66,14 @@ struct Cached {
 
 impl Live {
     /// Counts what came since the last time.
-    fn advance(&mut self) {
+    fn advance(&mut self, traffic: &TrafficMetrics) {
         let (sent, received) = self.shared.sent_received();
-        self.series.sent.inc_by(sent.wrapping_sub(self.sent));
-        self.series
-            .received
-            .inc_by(received.wrapping_sub(self.received));
+        traffic.add(&self.series, Count::Sent, sent.wrapping_sub(self.sent));
+        traffic.add(
+            &self.series,
+            Count::Received,
+            received.wrapping_sub(self.received),
+        );
         (self.sent, self.received) = (sent, received);
     }
 }
@@ -98,16 +100,18 @@ impl Fold {
                 self.closed(&shared, &Outcome::complete());
             }
             Event::Refused(refusal) => {
-                self.series(&refusal.connection, refusal.outcome.flag)
-                    .failed
-                    .inc();
+                let series = self.series(&refusal.connection, refusal.outcome.flag);
+                self.metrics.traffic.add(&series, Count::Failed, 1);
                 self.log(LogEntry::Refused(refusal));
             }
         }
     }
 
     pub(crate) fn fold_live_bytes(&mut self) {
-        self.live.values_mut().for_each(Live::advance);
+        let traffic = &self.metrics.traffic;
+        self.live
+            .values_mut()
+            .for_each(|live| live.advance(traffic));
     }
 
     pub(crate) fn take_logs(&mut self) -> Vec<LogEntry> {
@@ -116,7 +120,7 @@ impl Fold {
 
     fn opened(&mut self, shared: Arc<Shared>) {
         let series = self.series(&shared.connection, ResponseFlag::None);
-        series.opened.inc();
+        self.metrics.traffic.add(&series, Count::Opened, 1);
         self.metrics
             .traffic
             .sockets_open(shared.connection.reporter)
@@ -141,7 +145,7 @@ impl Fold {
         let Some(mut live) = self.live.remove(&(Arc::as_ptr(shared) as usize)) else {
             return;
         };
-        live.advance();
+        live.advance(&self.metrics.traffic);
         self.metrics
             .traffic
             .sockets_open(shared.connection.reporter)
@@ -150,9 +154,9 @@ impl Fold {
             ResponseFlag::None => live.series,
             flag => self.series(&shared.connection, flag),
         };
-        series.closed.inc();
+        self.metrics.traffic.add(&series, Count::Closed, 1);
         if outcome.error.is_some() {
-            series.failed.inc();
+            self.metrics.traffic.add(&series, Count::Failed, 1);
         }
         if let Some(cut) = outcome.cut {
             self.metrics.connections.count_cut(cut);

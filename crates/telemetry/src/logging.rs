@@ -160,6 +160,23 @@ fn is_directive(part: &str) -> bool {
         .any(|known| level.eq_ignore_ascii_case(known))
 }
 
+/// A subscriber with the same shape of lines, for one thread.
+#[cfg(test)]
+pub(crate) fn subscriber_for_test(
+    out: impl std::io::Write + Send + 'static,
+    json: bool,
+) -> (impl tracing::Subscriber + Send + Sync, Sink) {
+    let sink = Sink::start(out, Counter::default()).unwrap();
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(format::Lines { json })
+        .fmt_fields(format::Fields)
+        .with_writer(sink.clone());
+    (
+        Registry::default().with(parse("info").unwrap()).with(lines),
+        sink,
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

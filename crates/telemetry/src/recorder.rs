@@ -78,6 +78,20 @@ impl WorkerRecorder {
 }
 
 impl Common {
+    fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let fold = Fold::new(Arc::clone(&metrics));
+        Arc::new(Self {
+            metrics,
+            asleep: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            thread: Mutex::new(None),
+            inbox: Mutex::new(Inbox {
+                queues: Vec::new(),
+                fold,
+            }),
+        })
+    }
+
     /// Wakes the recorder if it sleeps. The fence pairs with the one in `run`: either we see the
     /// flag, or the recorder sees the event.
     fn wake(&self) {
@@ -127,17 +141,7 @@ impl Recorder {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let fold = Fold::new(Arc::clone(&metrics));
-        let common = Arc::new(Common {
-            metrics,
-            asleep: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            thread: Mutex::new(None),
-            inbox: Mutex::new(Inbox {
-                queues: Vec::new(),
-                fold,
-            }),
-        });
+        let common = Common::new(metrics);
         let shared = Arc::clone(&common);
         let thread = std::thread::Builder::new()
             .name("telemetry".into())
@@ -147,6 +151,15 @@ impl Recorder {
             common,
             thread: Some(thread),
         })
+    }
+
+    /// A recorder without its thread: events are folded when the test says so.
+    #[cfg(test)]
+    pub(crate) fn manual(metrics: Arc<Metrics>) -> Self {
+        Self {
+            common: Common::new(metrics),
+            thread: None,
+        }
     }
 
     /// A queue for one more worker thread.
@@ -173,6 +186,13 @@ impl Recorder {
         ExpositionHandle {
             common: Arc::clone(&self.common),
         }
+    }
+
+    /// Folds what is queued and logs it on this thread.
+    #[cfg(test)]
+    pub(crate) fn log_here(&self) {
+        while self.common.fold_batch() {}
+        self.common.take_logs().iter().for_each(access::log);
     }
 
     /// Folds and logs what is queued, then ends the thread.

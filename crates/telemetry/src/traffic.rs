@@ -1,8 +1,8 @@
 //! The traffic families with their 27 labels.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ambit_model::Workload;
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
@@ -49,14 +49,22 @@ impl EncodeLabelSet for TrafficLabels {
     }
 }
 
-/// The counters of one label set.
+/// The counters of one label set. Each comes into being when it is first counted, so that the
+/// exposition holds no series of zeros.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
-    pub(crate) opened: Counter,
-    pub(crate) closed: Counter,
-    pub(crate) failed: Counter,
-    pub(crate) sent: Counter,
-    pub(crate) received: Counter,
+    labels: TrafficLabels,
+    counters: Arc<[OnceLock<Counter>; 5]>,
+}
+
+/// Which counter of a series.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Count {
+    Opened,
+    Closed,
+    Failed,
+    Sent,
+    Received,
 }
 
 /// The traffic families.
@@ -103,7 +111,7 @@ impl TrafficMetrics {
 
     /// Whether the label set has series or may get them.
     fn admit(&self, labels: &TrafficLabels) -> bool {
-        if self.opened.get(labels).is_some() {
+        if self.opened.get(labels).is_some() || self.closed.get(labels).is_some() {
             return true;
         }
         self.sets.fetch_add(1, Ordering::Relaxed) < limits::TRAFFIC_SERIES
@@ -118,12 +126,26 @@ impl TrafficMetrics {
             &overflow
         };
         Series {
-            opened: self.opened.get_or_create_owned(labels),
-            closed: self.closed.get_or_create_owned(labels),
-            failed: self.failed.get_or_create_owned(labels),
-            sent: self.sent.get_or_create_owned(labels),
-            received: self.received.get_or_create_owned(labels),
+            labels: labels.clone(),
+            counters: Arc::default(),
         }
+    }
+
+    /// Adds to one counter of a series.
+    pub(crate) fn add(&self, series: &Series, count: Count, amount: u64) {
+        if amount == 0 {
+            return;
+        }
+        let family = match count {
+            Count::Opened => &self.opened,
+            Count::Closed => &self.closed,
+            Count::Failed => &self.failed,
+            Count::Sent => &self.sent,
+            Count::Received => &self.received,
+        };
+        let slot = &series.counters[count as usize];
+        slot.get_or_init(|| family.get_or_create_owned(&series.labels))
+            .inc_by(amount);
     }
 }
 
