@@ -134,6 +134,23 @@ pub struct Serving {
     pub not_after: SystemTime,
 }
 
+impl Serving {
+    /// The chain, PEM, leaf first.
+    #[must_use]
+    pub fn chain_pem(&self) -> String {
+        self.chain
+            .iter()
+            .map(|certificate| x509::pem("CERTIFICATE", certificate))
+            .collect()
+    }
+
+    /// The key, PEM (PKCS#8).
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        x509::pem("PRIVATE KEY", self.key.secret_pkcs8_der())
+    }
+}
+
 /// What a new root shall be.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRootOptions<'a> {
@@ -375,6 +392,22 @@ impl Authority {
         params.not_after = offset(not_after);
         Ok(not_after)
     }
+}
+
+/// The certificates of a PEM text, each as a PEM text of its own.
+pub fn split_pem(pem: &str) -> Result<Vec<String>, IssueError> {
+    let certificates = many(pem).map_err(IssueError::BadAuthority)?;
+    Ok(certificates
+        .iter()
+        .map(|certificate| x509::pem("CERTIFICATE", certificate))
+        .collect())
+}
+
+/// Beginning and end of the one certificate of a PEM text.
+pub fn certificate_dates(pem: &str) -> Result<(SystemTime, SystemTime), IssueError> {
+    let facts = single(pem).and_then(|certificate| x509::facts(&certificate));
+    let facts = facts.map_err(IssueError::BadAuthority)?;
+    Ok((facts.not_before, facts.not_after))
 }
 
 fn leaf_params() -> CertificateParams {

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use ambit_model::TrustDomain;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, cipher_suite, kx_group};
+use rustls::server::ResolvesServerCert;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use crate::clock::{Clock, TlsTime};
 use crate::trust::TrustStore;
-use crate::verify::{ClientVerifier, ExpectedPeers, ServerVerifier};
+use crate::verify::{Accept, ClientVerifier, ExpectedPeers, ServerVerifier};
 
 /// The application protocol of the tunnel.
 pub const ALPN_H2: &[u8] = b"h2";
@@ -102,21 +103,41 @@ impl Tls {
     ) -> Result<ServerConfig, rustls::Error> {
         let mut accepted = vec![own.clone()];
         accepted.extend(self.aliases.iter().filter(|alias| *alias != own).cloned());
+        let mut config = self.serving(Accept::TrustDomains(accepted), key)?;
+        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        // Ours is ordered by speed, and every suite in it is as good as the others.
+        config.ignore_client_order = true;
+        Ok(config)
+    }
+
+    /// For servers of the control plane: clients may present a certificate of a trusted root,
+    /// and who they are is looked up in it request by request.
+    pub fn control_server_config(
+        &self,
+        certificate: Arc<dyn ResolvesServerCert>,
+    ) -> Result<ServerConfig, rustls::Error> {
+        let mut config = self.serving(Accept::Optional, certificate)?;
+        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+        Ok(config)
+    }
+
+    fn serving(
+        &self,
+        accept: Accept,
+        certificate: Arc<dyn ResolvesServerCert>,
+    ) -> Result<ServerConfig, rustls::Error> {
         let verifier = ClientVerifier {
             trust: Arc::clone(&self.trust),
-            accepted,
+            accept,
             algorithms: self.provider.signature_verification_algorithms,
         };
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(self.versions)?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(key);
-        config.alpn_protocols = vec![ALPN_H2.to_vec()];
+            .with_cert_resolver(certificate);
         config.time_provider = Arc::new(TlsTime(Arc::clone(&self.clock)));
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        // Ours is ordered by speed, and every suite in it is as good as the others.
-        config.ignore_client_order = true;
         Ok(config)
     }
 

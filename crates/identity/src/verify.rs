@@ -204,23 +204,35 @@ impl ServerVerifier {
     }
 }
 
+/// Which clients a server wants.
+#[derive(Clone, Debug)]
+pub(crate) enum Accept {
+    /// Those of these trust domains.
+    TrustDomains(Vec<TrustDomain>),
+    /// Those with a certificate of a trusted root, and those without any: who they are is
+    /// decided request by request.
+    Optional,
+}
+
 /// Verifies the client that connected to this side.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     pub(crate) trust: Arc<TrustStore>,
-    /// The own trust domain and its aliases.
-    pub(crate) accepted: Vec<TrustDomain>,
+    pub(crate) accept: Accept,
     pub(crate) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientVerifier {
     fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), PeerError> {
         verify_chain(&self.trust, chain, Peer::Client, now, &self.algorithms)?;
+        let Accept::TrustDomains(accepted) = &self.accept else {
+            return Ok(());
+        };
         let identity = peer_identity(chain)?;
-        if self.accepted.contains(&identity.trust_domain) {
+        if accepted.contains(&identity.trust_domain) {
             return Ok(());
         }
-        let accepted: Vec<&str> = self.accepted.iter().map(TrustDomain::as_str).collect();
+        let accepted: Vec<&str> = accepted.iter().map(TrustDomain::as_str).collect();
         Err(PeerError::ForeignTrustDomain {
             presented: bounded(&identity.to_string()),
             accepted: accepted.join(", "),
@@ -266,6 +278,10 @@ impl ServerCertVerifier for ServerVerifier {
 }
 
 impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        matches!(self.accept, Accept::TrustDomains(_))
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
