@@ -12,7 +12,7 @@
 //! ```
 
 mod change;
-mod dump;
+pub mod dump;
 mod inbound;
 pub mod limits;
 mod outliers;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use ambit_model::WorkloadUid;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits;
 
@@ -63,9 +63,19 @@ impl Outliers {
 
     /// Whether the endpoint is left out at `now`.
     #[must_use]
-    pub fn is_out(&self, workload: &WorkloadUid, port: u16, now: Instant) -> bool {
-        let entries = self.entries.lock();
-        !entries.is_empty() && is_out(&entries, workload, port, now)
+    pub fn is_out(&self, endpoint: &Endpoint, now: Instant) -> bool {
+        self.entries
+            .lock()
+            .get(endpoint)
+            .is_some_and(|entry| entry.remaining(now).is_some())
+    }
+
+    /// The table as it is at `now`, held for the choice of one endpoint.
+    pub(crate) fn view(&self, now: Instant) -> View<'_> {
+        View {
+            entries: self.entries.lock(),
+            now,
+        }
     }
 
     /// The endpoints left out at `now`, and for how long still.
@@ -81,18 +91,24 @@ impl Outliers {
     }
 }
 
-fn is_out(
-    entries: &HashMap<Endpoint, Entry>,
-    workload: &WorkloadUid,
-    port: u16,
+/// The table at one time.
+pub(crate) struct View<'a> {
+    entries: MutexGuard<'a, HashMap<Endpoint, Entry>>,
     now: Instant,
-) -> bool {
-    entries
-        .get(&Endpoint {
-            workload: workload.clone(),
-            port,
-        })
-        .is_some_and(|entry| entry.remaining(now).is_some())
+}
+
+impl View<'_> {
+    pub(crate) fn is_out(&self, workload: &WorkloadUid, port: u16) -> bool {
+        // Nearly always there is nothing to look for.
+        !self.entries.is_empty()
+            && self
+                .entries
+                .get(&Endpoint {
+                    workload: workload.clone(),
+                    port,
+                })
+                .is_some_and(|entry| entry.remaining(self.now).is_some())
+    }
 }
 
 /// Drops what is old, and if that is nothing, the entry that was quiet for longest.

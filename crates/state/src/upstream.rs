@@ -117,6 +117,60 @@ pub enum AppliedTo {
         /// Who may answer.
         expected: ExpectedIdentities,
     },
+    /// A tunnel inside a tunnel to another network's gateway.
+    DoubleHbone {
+        /// The port of the outer tunnel.
+        gateway_port: u16,
+        /// Authority of both CONNECTs.
+        authority: Authority,
+        /// Who may answer as the gateway.
+        expected: ExpectedIdentities,
+        /// Who may answer inside.
+        inner_expected: ExpectedIdentities,
+    },
+}
+
+impl AppliedTo {
+    /// The hop to `address`.
+    pub(crate) fn at(self, address: IpAddr) -> Hop {
+        match self {
+            Self::Direct { port } => Hop::Direct {
+                to: SocketAddr::new(address, port),
+            },
+            Self::Hbone {
+                gateway_port,
+                port,
+                expected,
+            } => Hop::Hbone {
+                gateway: SocketAddr::new(address, gateway_port),
+                authority: Authority::Address(SocketAddr::new(address, port)),
+                expected,
+            },
+            Self::Waypoint {
+                gateway_port,
+                authority,
+                expected,
+            } => Hop::Waypoint {
+                gateway: SocketAddr::new(address, gateway_port),
+                authority,
+                expected,
+            },
+            Self::DoubleHbone {
+                gateway_port,
+                authority,
+                expected,
+                inner_expected,
+            } => {
+                let gateway = SocketAddr::new(address, gateway_port);
+                Hop::DoubleHbone {
+                    gateway,
+                    authority,
+                    expected,
+                    inner_expected,
+                }
+            }
+        }
+    }
 }
 
 impl PendingName {
@@ -143,29 +197,7 @@ impl PendingName {
     /// The hop to the resolved address.
     #[must_use]
     pub fn with_address(self, address: IpAddr) -> Hop {
-        match self.then {
-            AppliedTo::Direct { port } => Hop::Direct {
-                to: SocketAddr::new(address, port),
-            },
-            AppliedTo::Hbone {
-                gateway_port,
-                port,
-                expected,
-            } => Hop::Hbone {
-                gateway: SocketAddr::new(address, gateway_port),
-                authority: Authority::Address(SocketAddr::new(address, port)),
-                expected,
-            },
-            AppliedTo::Waypoint {
-                gateway_port,
-                authority,
-                expected,
-            } => Hop::Waypoint {
-                gateway: SocketAddr::new(address, gateway_port),
-                authority,
-                expected,
-            },
-        }
+        self.then.at(address)
     }
 }
 
