@@ -14,9 +14,9 @@ use ambit_model::{GatewayAddress, GatewayDestination, NetworkAddress};
 use serde::Serialize;
 
 use crate::store::Store;
-pub use policy::PolicyDump;
-pub use service::{EndpointDump, ServiceDump};
-pub use workload::WorkloadDump;
+pub use policy::{AccountDump, MatchDump, PolicyDump, StringDump};
+pub use service::{EndpointDump, LoadBalancerDump, ServiceDump, WeightedDump};
+pub use workload::{ApplicationTunnelDump, WorkloadDump};
 
 /// Everything the store holds, sorted by name.
 #[derive(Clone, Debug, Serialize)]

@@ -1,1 +1,6 @@
-//! Round trips and refusals.
+//! Round trips through the protocol's types, and what is refused.
+
+mod refusals;
+mod round_trips;
+mod sharing;
+mod strategies;
