@@ -17,6 +17,9 @@ mod matching;
 mod set;
 mod statics;
 
+#[cfg(test)]
+mod tests;
+
 pub use decide::{Connection, Decision, DenyReason, DryRun, Verdict, decide};
 pub use matching::matches;
 pub use set::PolicySet;
