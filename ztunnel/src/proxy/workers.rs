@@ -1,0 +1,327 @@
+//! The data threads: one single-threaded runtime each, its own tunnels, no sharing. Whichever
+//! thread accepts a connection deals it to the one with the least to do; it stays there.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use ambit_hbone::Pool;
+use ambit_net::{Acceptor, is_fatal};
+use ambit_telemetry::{Recorder, WorkerRecorder};
+use tokio::runtime::LocalOptions;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{DialError, TunnelKey};
+use super::{Direction, Mesh, Pod, inbound, limits, outbound, plaintext};
+
+/// A connection to be carried.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Whose it is.
+    pub pod: Arc<Pod>,
+    /// Which listener took it.
+    pub direction: Direction,
+    /// The connection, of no runtime yet.
+    pub stream: TcpStream,
+    /// Who opened it.
+    pub peer: SocketAddr,
+    /// Counts for the worker while the connection lasts.
+    pub load: Load,
+}
+
+/// What a worker can be told.
+enum Job {
+    Carry(Arrival),
+    Accept { pod: Arc<Pod>, direction: Direction, listener: TcpListener },
+    Forget { pod: u64 },
+}
+
+/// Counts as one connection of a worker as long as it lives.
+#[derive(Debug)]
+pub struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    /// One more for the same worker: a stream of a tunnel.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self::of(&self.0)
+    }
+
+    fn of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone)]
+struct Handle {
+    jobs: mpsc::Sender<Job>,
+    load: Arc<AtomicUsize>,
+}
+
+/// Gives jobs to workers. Cheap to clone.
+#[derive(Clone)]
+pub struct Dealer {
+    workers: Arc<[Handle]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for Dealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dealer({} workers)", self.workers.len())
+    }
+}
+
+impl Dealer {
+    /// Has a worker accept on `listener` for `pod`, until the pod drains.
+    ///
+    /// # Errors
+    /// When the workers have ended.
+    pub async fn accept(
+        &self,
+        pod: &Arc<Pod>,
+        direction: Direction,
+        listener: TcpListener,
+    ) -> io::Result<()> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        let job = Job::Accept { pod: Arc::clone(pod), direction, listener };
+        self.workers[at].jobs.send(job).await.map_err(|_| ended())
+    }
+
+    /// Drops the tunnels of a pod that is gone.
+    pub async fn forget(&self, pod: u64) {
+        for worker in &*self.workers {
+            // A worker that has ended has no tunnels.
+            drop(worker.jobs.send(Job::Forget { pod }).await);
+        }
+    }
+
+    /// The worker with the least to do; `here` when it is as good as any.
+    fn least_loaded(&self, here: usize) -> usize {
+        let load = |at: usize| self.workers[at].load.load(Ordering::Relaxed);
+        (0..self.workers.len()).min_by_key(|at| (load(*at), *at != here)).unwrap_or(here)
+    }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the data threads have ended")
+}
+
+/// One data thread, as the tasks on it see it.
+pub struct Worker {
+    /// What every phase may ask.
+    pub mesh: Arc<Mesh>,
+    /// Takes exit records.
+    pub recorder: WorkerRecorder,
+    index: usize,
+    dealer: Dealer,
+    pools: RefCell<HashMap<u64, Pool<TunnelKey, DialError>>>,
+}
+
+impl Worker {
+    /// The tunnels of a pod on this thread.
+    #[must_use]
+    pub fn pool(&self, pod: &Pod) -> Pool<TunnelKey, DialError> {
+        let mut pools = self.pools.borrow_mut();
+        let pool =
+            pools.entry(pod.id).or_insert_with(|| Pool::new(self.mesh.settings.tunnel.clone()));
+        pool.clone()
+    }
+
+    fn begin(self: &Rc<Self>, job: Job) {
+        match job {
+            Job::Carry(arrival) => self.carry(arrival),
+            Job::Accept { pod, direction, listener } => {
+                let tracker = pod.tasks.clone();
+                let accepting = accept(Rc::clone(self), pod, direction, listener);
+                drop(tokio::task::spawn_local(tracker.track_future(accepting)));
+            }
+            Job::Forget { pod } => drop(self.pools.borrow_mut().remove(&pod)),
+        }
+    }
+
+    /// Starts the task that carries a connection; the pod's tracker owns it.
+    fn carry(self: &Rc<Self>, arrival: Arrival) {
+        let tasks = arrival.pod.tasks.clone();
+        let worker = Rc::clone(self);
+        match arrival.direction {
+            Direction::Outbound => {
+                let task = outbound::serve(worker, arrival);
+                drop(tokio::task::spawn_local(tasks.track_future(task)));
+            }
+            Direction::InboundTunnel => {
+                let task = inbound::serve(worker, arrival);
+                drop(tokio::task::spawn_local(tasks.track_future(task)));
+            }
+            Direction::InboundPlaintext => {
+                let task = plaintext::serve(worker, arrival);
+                drop(tokio::task::spawn_local(tasks.track_future(task)));
+            }
+        }
+    }
+
+    /// Passes a connection to the worker that should have it.
+    async fn deal(
+        self: &Rc<Self>,
+        pod: &Arc<Pod>,
+        direction: Direction,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) {
+        let at = self.dealer.least_loaded(self.index);
+        let to = &self.dealer.workers[at];
+        let pod = Arc::clone(pod);
+        let arrival = Arrival { pod, direction, stream, peer, load: Load::of(&to.load) };
+        if at == self.index {
+            self.carry(arrival);
+        } else if to.jobs.send(Job::Carry(arrival)).await.is_err() {
+            tracing::debug!("a connection came while the data threads were ending");
+        }
+    }
+}
+
+/// Accepts until the pod drains.
+async fn accept(worker: Rc<Worker>, pod: Arc<Pod>, direction: Direction, listener: TcpListener) {
+    let acceptor = match Acceptor::new(listener) {
+        Ok(acceptor) => acceptor,
+        Err(error) => {
+            tracing::error!(%error, pod = %pod.full_name(), ?direction, "cannot accept");
+            return;
+        }
+    };
+    let mut drain = std::pin::pin!(pod.drain.cancelled());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut drain => return,
+            accepted = acceptor.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                worker.deal(&pod, direction, stream, ambit_net::canonical(peer)).await;
+            }
+            Err(error) if is_fatal(&error) => {
+                tracing::error!(%error, pod = %pod.full_name(), ?direction, "listener lost");
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "accept failed");
+                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Owns the data threads.
+pub struct Workers {
+    dealer: Dealer,
+    stop: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Workers({})", self.threads.len())
+    }
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(count: usize, mesh: &Arc<Mesh>, recorder: &Recorder) -> io::Result<Self> {
+        let (handles, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
+            .map(|_| {
+                let (jobs, receiver) = mpsc::channel(limits::WORKER_QUEUE);
+                (Handle { jobs, load: Arc::default() }, receiver)
+            })
+            .unzip();
+        let dealer = Dealer { workers: handles.into(), next: Arc::default() };
+        let stop = CancellationToken::new();
+        let mut threads = Vec::with_capacity(count);
+        for (index, jobs) in receivers.into_iter().enumerate() {
+            let seed = Seed {
+                mesh: Arc::clone(mesh),
+                recorder: recorder.worker(),
+                index,
+                dealer: dealer.clone(),
+                stop: stop.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let thread = std::thread::Builder::new()
+                .name(format!("data-{index}"))
+                .spawn(move || seed.run(runtime, jobs))?;
+            threads.push(thread);
+        }
+        Ok(Self { dealer, stop, threads })
+    }
+
+    /// Gives jobs to the threads.
+    #[must_use]
+    pub fn dealer(&self) -> Dealer {
+        self.dealer.clone()
+    }
+
+    /// Ends the threads with whatever still runs on them.
+    pub fn stop(self) {
+        self.stop.cancel();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a data thread panicked");
+            }
+        }
+    }
+}
+
+/// What a thread is born with; the rest it makes itself, as that must not move between threads.
+struct Seed {
+    mesh: Arc<Mesh>,
+    recorder: WorkerRecorder,
+    index: usize,
+    dealer: Dealer,
+    stop: CancellationToken,
+}
+
+impl Seed {
+    fn run(self, mut runtime: tokio::runtime::Builder, mut jobs: mpsc::Receiver<Job>) {
+        let runtime = match runtime.enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(%error, "a data thread has no runtime");
+                return;
+            }
+        };
+        let worker = Rc::new(Worker {
+            mesh: self.mesh,
+            recorder: self.recorder,
+            index: self.index,
+            dealer: self.dealer,
+            pools: RefCell::default(),
+        });
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => break,
+                    job = jobs.recv() => match job {
+                        Some(job) => worker.begin(job),
+                        None => break,
+                    },
+                }
+            }
+        });
+    }
+}
