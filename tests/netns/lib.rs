@@ -1,0 +1,1 @@
+//! What the suites on namespaces share: the cast of pods and the checks on them.
