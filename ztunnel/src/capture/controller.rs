@@ -1,0 +1,1 @@
+//! The controller's per-node enrolment stream, as its client.
