@@ -18,10 +18,16 @@ pub enum Source {
     Any,
     /// An address of the namespace.
     Bind(IpAddr),
-    /// Another machine's address, toward an application of this namespace: the packets stay on the
-    /// loopback device, so that they are not taken for arriving ones, and replies come back by the
-    /// mark (`tcp_fwmark_accept` and a routing rule, set up with capture).
-    Original(IpAddr),
+    /// Another machine's address, toward an application of this namespace.
+    Original {
+        /// The address.
+        address: IpAddr,
+        /// Keep the packets on the loopback device, so that capture programs do not take them for
+        /// arriving ones. Needs what they set up: replies come back by the mark
+        /// (`tcp_fwmark_accept`, and a routing rule for it). Netfilter rules track the connection
+        /// instead, and have no route for the mark.
+        on_loopback: bool,
+    },
 }
 
 /// Why there is no connection.
@@ -82,9 +88,14 @@ fn prepare(
     let from = match source {
         Source::Any => return Ok(socket),
         Source::Bind(address) => address,
-        Source::Original(address) => {
+        Source::Original {
+            address,
+            on_loopback,
+        } => {
             socket::set_transparent(&socket, address)?;
-            socket.bind_device(Some(b"lo"))?;
+            if on_loopback {
+                socket.bind_device(Some(b"lo"))?;
+            }
             address
         }
     };
@@ -129,7 +140,10 @@ mod tests {
             let listener = netns.run(|| TcpListener::bind(listen)).unwrap();
             listener.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let source = Source::Original(from.parse().unwrap());
+            let source = Source::Original {
+                address: from.parse().unwrap(),
+                on_loopback: true,
+            };
             let settings = SocketSettings::default();
             let (ours, theirs) =
                 tokio::join!(try_connect(&netns, listen, source, &settings), async {
