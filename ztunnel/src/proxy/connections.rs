@@ -54,7 +54,9 @@ pub struct Live {
 }
 
 fn since_epoch<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     serializer.serialize_f64(since.as_secs_f64())
 }
 
@@ -120,8 +122,18 @@ impl Connections {
     pub fn register(self: &Arc<Self>, live: Live) -> Ticket {
         let (cut, receiver) = oneshot::channel();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.entries.lock().insert(id, Entry { live: Arc::new(live), cut });
-        Ticket { home: Arc::clone(self), id, cut: receiver }
+        self.entries.lock().insert(
+            id,
+            Entry {
+                live: Arc::new(live),
+                cut,
+            },
+        );
+        Ticket {
+            home: Arc::clone(self),
+            id,
+            cut: receiver,
+        }
     }
 
     /// How many there are.
@@ -142,7 +154,9 @@ impl Connections {
         let mut all: Vec<_> = {
             let entries = self.entries.lock();
             let entries = entries.iter().take(limits::DUMPED_CONNECTIONS);
-            entries.map(|(id, entry)| (*id, Arc::clone(&entry.live))).collect()
+            entries
+                .map(|(id, entry)| (*id, Arc::clone(&entry.live)))
+                .collect()
         };
         all.sort_unstable_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, live)| live).collect()
@@ -154,7 +168,8 @@ impl Connections {
             return 0;
         }
         self.cut_where(Cut::Policy, |live| {
-            live.decided_by().is_some_and(|about| !policies.decide(&about).is_allowed())
+            live.decided_by()
+                .is_some_and(|about| !policies.decide(&about).is_allowed())
         })
     }
 
@@ -167,7 +182,10 @@ impl Connections {
     pub fn cut_where(&self, why: Cut, which: impl Fn(&Live) -> bool) -> usize {
         let all: Vec<_> = {
             let entries = self.entries.lock();
-            entries.iter().map(|(id, entry)| (*id, Arc::clone(&entry.live))).collect()
+            entries
+                .iter()
+                .map(|(id, entry)| (*id, Arc::clone(&entry.live)))
+                .collect()
         };
         let mut cut = 0;
         for (id, _) in all.into_iter().filter(|(_, live)| which(live)) {
@@ -199,8 +217,13 @@ mod tests {
     }
 
     fn deny_port(port: u16) -> PolicySet {
-        let one = Match { destination_ports: vec![port], ..Match::default() };
-        let rule = Rule { clauses: vec![Clause { matches: vec![one] }] };
+        let one = Match {
+            destination_ports: vec![port],
+            ..Match::default()
+        };
+        let rule = Rule {
+            clauses: vec![Clause { matches: vec![one] }],
+        };
         let policy = AuthorizationPolicy {
             key: PolicyKey::new("a", "deny"),
             scope: Scope::Global,

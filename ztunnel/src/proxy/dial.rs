@@ -98,18 +98,30 @@ pub struct Dialled {
 pub async fn open(worker: &Worker, call: &Call<'_>, hop: &Hop) -> Result<Dialled, Failure> {
     match hop {
         Hop::Passthrough { to } | Hop::Direct { to } => plain(&worker.mesh, call, *to).await,
-        Hop::Hbone { gateway, authority, expected }
-        | Hop::Waypoint { gateway, authority, expected } => {
-            tunnel(worker, call, *gateway, authority, expected).await
+        Hop::Hbone {
+            gateway,
+            authority,
+            expected,
         }
-        Hop::DoubleHbone { gateway, authority, expected, inner_expected } => {
-            nested::open(worker, call, *gateway, authority, expected, inner_expected).await
-        }
+        | Hop::Waypoint {
+            gateway,
+            authority,
+            expected,
+        } => tunnel(worker, call, *gateway, authority, expected).await,
+        Hop::DoubleHbone {
+            gateway,
+            authority,
+            expected,
+            inner_expected,
+        } => nested::open(worker, call, *gateway, authority, expected, inner_expected).await,
         Hop::Hostname(name) => {
             let mesh = &worker.mesh;
             let answer = mesh.resolver.resolve(call.pod, &name.hostname).await;
             mesh.metrics.connections.count_on_demand_dns(&name.hostname);
-            let none = |reason| Failure::NoAddress { hostname: name.hostname.clone(), reason };
+            let none = |reason| Failure::NoAddress {
+                hostname: name.hostname.clone(),
+                reason,
+            };
             let addresses = answer.map_err(none)?;
             let address = name
                 .choose(&addresses)
@@ -121,11 +133,28 @@ pub async fn open(worker: &Worker, call: &Call<'_>, hop: &Hop) -> Result<Dialled
 }
 
 async fn plain(mesh: &Mesh, call: &Call<'_>, to: SocketAddr) -> Result<Dialled, Failure> {
-    let leg = if to.ip() == call.from { Leg::Loopback } else { Leg::Network };
-    let stream = connect(&call.pod.netns, to, Source::Any, leg, &mesh.settings.sockets)
-        .await
-        .map_err(|source| Failure::UpstreamConnect { to, source: Arc::new(source) })?;
-    Ok(Dialled { remote: Remote::Plain(TcpEnd::new(stream)), to, declared: None })
+    let leg = if to.ip() == call.from {
+        Leg::Loopback
+    } else {
+        Leg::Network
+    };
+    let stream = connect(
+        &call.pod.netns,
+        to,
+        Source::Any,
+        leg,
+        &mesh.settings.sockets,
+    )
+    .await
+    .map_err(|source| Failure::UpstreamConnect {
+        to,
+        source: Arc::new(source),
+    })?;
+    Ok(Dialled {
+        remote: Remote::Plain(TcpEnd::new(stream)),
+        to,
+        declared: None,
+    })
 }
 
 async fn tunnel(
@@ -135,8 +164,10 @@ async fn tunnel(
     authority: &Authority,
     expected: &ExpectedIdentities,
 ) -> Result<Dialled, Failure> {
-    let request =
-        ConnectRequest { authority: authority.to_string(), headers: request_headers(call) };
+    let request = ConnectRequest {
+        authority: authority.to_string(),
+        headers: request_headers(call),
+    };
     let opened = stream(worker, call, to, expected, request).await?;
     Ok(Dialled {
         declared: declared(&worker.mesh, &opened.headers),
@@ -161,7 +192,9 @@ pub(super) async fn stream(
     };
     let pool = worker.pool(call.pod);
     let connect = || establish(&worker.mesh, call.pod, &key);
-    pool.open(&key, connect, request).await.map_err(|error| open_failure(error, to))
+    pool.open(&key, connect, request)
+        .await
+        .map_err(|error| open_failure(error, to))
 }
 
 pub(super) fn open_failure(error: OpenError<DialError>, to: SocketAddr) -> Failure {
@@ -178,7 +211,9 @@ async fn establish(
     pod: &Pod,
     key: &TunnelKey,
 ) -> Result<TlsStream<TcpStream>, DialError> {
-    let certificate = certificate(mesh, &key.identity).await.map_err(DialError::Certificate)?;
+    let certificate = certificate(mesh, &key.identity)
+        .await
+        .map_err(DialError::Certificate)?;
     let config = certificate.client_config(&ExpectedPeers::new(&key.expected, []));
     let sockets = &mesh.settings.sockets;
     let tcp = connect(&pod.netns, key.to, Source::Any, Leg::Network, sockets)
@@ -209,7 +244,10 @@ pub(super) fn request_headers(call: &Call<'_>) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(3);
     let values = [
         (headers::BAGGAGE, call.pod.describe(call.workload)),
-        (headers::FORWARDED, forwarded::describe(call.source, call.service)),
+        (
+            headers::FORWARDED,
+            forwarded::describe(call.source, call.service),
+        ),
         (headers::TRACEPARENT, traceparent::random()),
     ];
     for (name, value) in values {
@@ -222,5 +260,9 @@ pub(super) fn request_headers(call: &Call<'_>) -> HeaderMap {
 
 /// What the other end says of the destination.
 pub(super) fn declared(mesh: &Mesh, headers: &HeaderMap) -> Option<Declared> {
-    if mesh.settings.baggage { baggage::parse(headers) } else { None }
+    if mesh.settings.baggage {
+        baggage::parse(headers)
+    } else {
+        None
+    }
 }

@@ -145,33 +145,55 @@ impl Failure {
     pub fn answer(&self) -> Answer {
         use ResponseFlag as Flag;
         use StatusCode as Status;
-        let answer = |status, flag, peer_error, retry| Answer { status, flag, peer_error, retry };
+        let answer = |status, flag, peer_error, retry| Answer {
+            status,
+            flag,
+            peer_error,
+            retry,
+        };
         match self {
-            Self::PeerRequest => answer(Status::BAD_REQUEST, Flag::None, Some("bad_request"), false),
-            Self::PeerAuthority(_) => {
-                answer(Status::BAD_REQUEST, Flag::None, Some("bad_authority"), false)
+            Self::PeerRequest => {
+                answer(Status::BAD_REQUEST, Flag::None, Some("bad_request"), false)
             }
-            Self::PeerDestination(_) => {
-                answer(Status::BAD_REQUEST, Flag::None, Some("bad_destination"), false)
-            }
+            Self::PeerAuthority(_) => answer(
+                Status::BAD_REQUEST,
+                Flag::None,
+                Some("bad_authority"),
+                false,
+            ),
+            Self::PeerDestination(_) => answer(
+                Status::BAD_REQUEST,
+                Flag::None,
+                Some("bad_destination"),
+                false,
+            ),
             Self::PeerTunnel(error) => {
                 let (flag, kind) = tunnel_fault(error);
                 answer(Status::BAD_REQUEST, flag, Some(kind), false)
             }
-            Self::PeerIdentity(PeerError::Revoked) => {
-                answer(Status::UNAUTHORIZED, Flag::CertRevoked, Some("revoked"), false)
-            }
-            Self::PeerIdentity(_) => {
-                answer(Status::UNAUTHORIZED, Flag::TlsFailure, Some("bad_identity"), false)
-            }
+            Self::PeerIdentity(PeerError::Revoked) => answer(
+                Status::UNAUTHORIZED,
+                Flag::CertRevoked,
+                Some("revoked"),
+                false,
+            ),
+            Self::PeerIdentity(_) => answer(
+                Status::UNAUTHORIZED,
+                Flag::TlsFailure,
+                Some("bad_identity"),
+                false,
+            ),
             Self::Denied { .. } => answer(Status::UNAUTHORIZED, Flag::Deny, None, false),
             Self::SelfCall(_) => answer(Status::BAD_REQUEST, Flag::None, Some("self_call"), false),
             Self::LocalUnknown { .. } => {
                 answer(Status::SERVICE_UNAVAILABLE, Flag::None, None, false)
             }
-            Self::LocalCertificate(_) => {
-                answer(Status::SERVICE_UNAVAILABLE, Flag::IdentityError, None, false)
-            }
+            Self::LocalCertificate(_) => answer(
+                Status::SERVICE_UNAVAILABLE,
+                Flag::IdentityError,
+                None,
+                false,
+            ),
             Self::NoRoute(_) | Self::NoAddress { .. } => {
                 answer(Status::SERVICE_UNAVAILABLE, Flag::None, None, false)
             }
@@ -245,26 +267,52 @@ mod tests {
         let refused = || std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let check = |failure: Failure, status: u16, flag: &str| {
             let answer = failure.answer();
-            assert_eq!((answer.status.as_u16(), answer.flag.as_str()), (status, flag), "{failure}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.flag.as_str()),
+                (status, flag),
+                "{failure}"
+            );
         };
         check(Failure::PeerRequest, 400, "-");
         check(Failure::PeerAuthority(AuthorityError::NoPort), 400, "-");
         check(Failure::SelfCall(to), 400, "-");
-        check(Failure::Denied { by: None, reason: DenyReason::NoAllowMatched }, 401, "DENY");
-        check(Failure::PeerIdentity(PeerError::Revoked), 401, "CERT_REVOKED");
         check(
-            Failure::LocalUnknown { workload: "a/b".into(), waited: Duration::from_secs(5) },
+            Failure::Denied {
+                by: None,
+                reason: DenyReason::NoAllowMatched,
+            },
+            401,
+            "DENY",
+        );
+        check(
+            Failure::PeerIdentity(PeerError::Revoked),
+            401,
+            "CERT_REVOKED",
+        );
+        check(
+            Failure::LocalUnknown {
+                workload: "a/b".into(),
+                waited: Duration::from_secs(5),
+            },
             503,
             "-",
         );
         let source = connect(ConnectError::Remote(refused()));
         check(Failure::UpstreamConnect { to, source }, 503, "CONNECT");
         let source = connect(ConnectError::Timeout(Duration::from_secs(10)));
-        check(Failure::UpstreamTunnelPort { to, source }, 503, "NETWORK_POLICY");
+        check(
+            Failure::UpstreamTunnelPort { to, source },
+            503,
+            "NETWORK_POLICY",
+        );
         let source = ambit_hbone::Error::PeerAlpn;
         check(Failure::UpstreamTunnel { to, source }, 503, "TLS_FAILURE");
         let source = ambit_hbone::Error::PeerClosed;
-        check(Failure::UpstreamTunnel { to, source }, 503, "H2_HANDSHAKE_FAILURE");
+        check(
+            Failure::UpstreamTunnel { to, source },
+            503,
+            "H2_HANDSHAKE_FAILURE",
+        );
     }
 
     #[test]
@@ -274,7 +322,14 @@ mod tests {
         assert!(refused(StatusCode::SERVICE_UNAVAILABLE).answer().retry);
         assert!(!refused(StatusCode::UNAUTHORIZED).answer().retry);
         assert!(!refused(StatusCode::BAD_REQUEST).answer().retry);
-        assert!(!Failure::Denied { by: None, reason: DenyReason::Matched }.answer().retry);
+        assert!(
+            !Failure::Denied {
+                by: None,
+                reason: DenyReason::Matched
+            }
+            .answer()
+            .retry
+        );
     }
 
     #[test]
@@ -282,9 +337,16 @@ mod tests {
         let to = "10.0.0.1:15008".parse().unwrap();
         let source = connect(ConnectError::Timeout(Duration::from_secs(10)));
         let text = Failure::UpstreamTunnelPort { to, source }.to_string();
-        assert!(text.contains("NetworkPolicy") && text.contains("15008"), "{text}");
+        assert!(
+            text.contains("NetworkPolicy") && text.contains("15008"),
+            "{text}"
+        );
         let by = Some(PolicyKey::new("shop", "deny-all"));
-        let text = Failure::Denied { by, reason: DenyReason::Matched }.to_string();
+        let text = Failure::Denied {
+            by,
+            reason: DenyReason::Matched,
+        }
+        .to_string();
         assert_eq!(text, "denied by policy shop/deny-all");
     }
 }

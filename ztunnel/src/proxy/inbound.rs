@@ -43,7 +43,13 @@ type Inner = ambit_hbone::Connection<TcpStream>;
 
 /// Carries one tunnel with all its streams.
 pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
-    let Arrival { pod, stream, peer, load, .. } = arrival;
+    let Arrival {
+        pod,
+        stream,
+        peer,
+        load,
+        ..
+    } = arrival;
     let accepted = tokio::select! {
         biased;
         () = pod.cut.cancelled() => return,
@@ -54,8 +60,15 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         Err(failure) => return report(&worker, &pod, peer, &failure),
     };
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let tunnel =
-        Rc::new(Tunnel { worker, pod, id, peer, identity: Arc::new(identity), local, load });
+    let tunnel = Rc::new(Tunnel {
+        worker,
+        pod,
+        id,
+        peer,
+        identity: Arc::new(identity),
+        local,
+        load,
+    });
     drive(&tunnel, inner).await;
 }
 
@@ -68,18 +81,27 @@ async fn accept(
     let settings = &worker.mesh.settings.tunnel;
     let lost = |error: std::io::Error| Failure::PeerTunnel(error.into());
     let stream = TcpStream::from_std(stream).map_err(lost)?;
-    let local = stream.local_addr().map(ambit_net::canonical).map_err(lost)?;
+    let local = stream
+        .local_addr()
+        .map(ambit_net::canonical)
+        .map_err(lost)?;
     let certificate = dial::certificate(&worker.mesh, &pod.identity)
         .await
         .map_err(Failure::LocalCertificate)?;
-    let tls = ambit_hbone::tls::accept(stream, certificate.server_config(), settings.handshake_timeout)
-        .await
-        .map_err(|error| match PeerError::find(&error) {
-            Some(refused) => Failure::PeerIdentity(refused),
-            None => Failure::PeerTunnel(error),
-        })?;
+    let tls = ambit_hbone::tls::accept(
+        stream,
+        certificate.server_config(),
+        settings.handshake_timeout,
+    )
+    .await
+    .map_err(|error| match PeerError::find(&error) {
+        Some(refused) => Failure::PeerIdentity(refused),
+        None => Failure::PeerTunnel(error),
+    })?;
     let identity = peer_identity(tls.peer_certificates()).map_err(Failure::PeerIdentity)?;
-    let inner = Inner::accept(tls, settings).await.map_err(Failure::PeerTunnel)?;
+    let inner = Inner::accept(tls, settings)
+        .await
+        .map_err(Failure::PeerTunnel)?;
     Ok((inner, identity, local))
 }
 
@@ -158,5 +180,7 @@ fn report(worker: &Worker, pod: &Arc<Pod>, peer: SocketAddr, failure: &Failure) 
         tunnel: None,
         service: None,
     };
-    worker.recorder.refuse(about, Outcome::failed(answer.flag, Chain(failure)));
+    worker
+        .recorder
+        .refuse(about, Outcome::failed(answer.flag, Chain(failure)));
 }

@@ -60,12 +60,18 @@ pub async fn open(
         inner_headers.insert(headers::FORWARDED_NETWORK, network);
     }
     let inner = Pool::new(mesh.settings.tunnel.clone());
-    let request = ConnectRequest { authority: authority.to_string(), headers: inner_headers };
+    let request = ConnectRequest {
+        authority: authority.to_string(),
+        headers: inner_headers,
+    };
     let opened = inner
         .open(&(), connect, request)
         .await
         .map_err(|error| dial::open_failure(error, gateway))?;
-    let stream = NestedStream { stream: opened.stream, _inner: inner };
+    let stream = NestedStream {
+        stream: opened.stream,
+        _inner: inner,
+    };
     Ok(Dialled {
         declared: dial::declared(mesh, &opened.headers),
         remote: Remote::Nested(Box::new(stream)),

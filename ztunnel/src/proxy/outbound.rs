@@ -21,7 +21,13 @@ use super::{Direction, Failure, Live, Mesh, Pod, is_own_port};
 
 /// Carries one connection.
 pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
-    let Arrival { pod, stream, peer, load: _load, .. } = arrival;
+    let Arrival {
+        pod,
+        stream,
+        peer,
+        load: _load,
+        ..
+    } = arrival;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -54,7 +60,10 @@ fn unknown(pod: &Pod, peer: SocketAddr) -> Connection {
     Connection {
         reporter: Reporter::Source,
         security: Security::Unknown,
-        source: Party { identity: Some(Arc::clone(&pod.identity)), ..Party::default() },
+        source: Party {
+            identity: Some(Arc::clone(&pod.identity)),
+            ..Party::default()
+        },
         source_address: peer,
         destination: Party::default(),
         destination_address: peer,
@@ -90,11 +99,7 @@ async fn open(
 }
 
 /// Where the application wanted to go; not to the agent itself.
-fn destination(
-    pod: &Pod,
-    stream: &TcpStream,
-    source: SocketAddr,
-) -> Result<SocketAddr, Failure> {
+fn destination(pod: &Pod, stream: &TcpStream, source: SocketAddr) -> Result<SocketAddr, Failure> {
     let Some(destination) = pod.outbound_destination(stream, source) else {
         let local = stream.local_addr().map_or(source, ambit_net::canonical);
         return Err(Failure::SelfCall(local));
@@ -137,7 +142,10 @@ async fn dial(
             workload,
             source,
             from: source.ip(),
-            service: upstream.destination_service.as_ref().map(|service| &service.hostname),
+            service: upstream
+                .destination_service
+                .as_ref()
+                .map(|service| &service.hostname),
         };
         let failure = match dial::open(worker, &call, &upstream.hop).await {
             Ok(dialled) => {
@@ -148,7 +156,9 @@ async fn dial(
             }
             Err(failure) => failure,
         };
-        let Some(next) = endpoint_failed(mesh, &upstream, &failure) else { return Err(failure) };
+        let Some(next) = endpoint_failed(mesh, &upstream, &failure) else {
+            return Err(failure);
+        };
         tried.push(next);
         if tried.len() >= mesh.settings.connect_attempts as usize {
             return Err(failure);
@@ -187,9 +197,22 @@ fn note(about: &mut Connection, upstream: &Upstream) {
             return;
         }
         Hop::Hostname(_) => return,
-        Hop::Hbone { gateway, authority, expected }
-        | Hop::Waypoint { gateway, authority, expected }
-        | Hop::DoubleHbone { gateway, authority, expected, .. } => (gateway, authority, expected),
+        Hop::Hbone {
+            gateway,
+            authority,
+            expected,
+        }
+        | Hop::Waypoint {
+            gateway,
+            authority,
+            expected,
+        }
+        | Hop::DoubleHbone {
+            gateway,
+            authority,
+            expected,
+            ..
+        } => (gateway, authority, expected),
     };
     about.destination_address = *to;
     about.tunnel = Some(target(authority));
@@ -199,7 +222,10 @@ fn note(about: &mut Connection, upstream: &Upstream) {
 
 /// Who is going to answer: the endpoint's own identity, unless the hop expects others.
 fn answering(upstream: &Upstream, expected: &[Identity]) -> Option<Arc<Identity>> {
-    let own = upstream.workload.as_ref().map(|workload| workload.identity());
+    let own = upstream
+        .workload
+        .as_ref()
+        .map(|workload| workload.identity());
     match (own, expected) {
         (Some(own), expected) if expected.contains(&own) => Some(Arc::new(own)),
         (_, [only]) => Some(Arc::new(only.clone())),

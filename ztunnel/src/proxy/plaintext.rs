@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::connections::Ticket;
 use super::failure::Chain;
+use super::pod::Redirect;
 use super::relay::{relay, reset};
 use super::workers::{Arrival, Worker};
 use super::{Direction, Failure, Live, Mesh, Pod, authorize::authorize, is_own_port};
@@ -19,7 +20,13 @@ use crate::config::OriginalSource;
 
 /// Carries one connection.
 pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
-    let Arrival { pod, stream, peer, load: _load, .. } = arrival;
+    let Arrival {
+        pod,
+        stream,
+        peer,
+        load: _load,
+        ..
+    } = arrival;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -43,7 +50,13 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     match open(&worker.mesh, &pod, &stream, &mut about).await {
         Ok((application, ticket)) => {
             let record = worker.recorder.open(*about);
-            relay(TcpEnd::new(stream), TcpEnd::new(application), record, ticket).await;
+            relay(
+                TcpEnd::new(stream),
+                TcpEnd::new(application),
+                record,
+                ticket,
+            )
+            .await;
         }
         Err(failure) => {
             reset(stream);
@@ -61,7 +74,10 @@ async fn open(
     about: &mut Connection,
 ) -> Result<(TcpStream, Ticket), Failure> {
     let source = about.source_address;
-    let Some(destination) = pod.inbound_destination(stream).filter(|to| !is_own_port(*to)) else {
+    let Some(destination) = pod
+        .inbound_destination(stream)
+        .filter(|to| !is_own_port(*to))
+    else {
         let local = stream.local_addr().map_or(source, ambit_net::canonical);
         return Err(Failure::SelfCall(local));
     };
@@ -116,18 +132,25 @@ pub(super) async fn to_application(
     let sockets = &mesh.settings.sockets;
     let wanted = mesh.settings.original_source;
     let client = client.filter(|client| {
-        wanted != OriginalSource::Off
-            && client.is_ipv4() == to.is_ipv4()
-            && !client.is_loopback()
+        wanted != OriginalSource::Off && client.is_ipv4() == to.is_ipv4() && !client.is_loopback()
     });
-    let failed = |source| Failure::UpstreamConnect { to, source: Arc::new(source) };
+    let failed = |source| Failure::UpstreamConnect {
+        to,
+        source: Arc::new(source),
+    };
     if let Some(client) = client {
-        let source = Source::Original(client);
+        let on_loopback = matches!(pod.redirect, Redirect::Ebpf(_));
+        let source = Source::Original {
+            address: client,
+            on_loopback,
+        };
         match connect(&pod.netns, to, source, Leg::Loopback, sockets).await {
             // Without the privilege the application sees the agent, as its operator chose.
             Err(ConnectError::Local(_)) if wanted == OriginalSource::Auto => {}
             outcome => return outcome.map_err(failed),
         }
     }
-    connect(&pod.netns, to, Source::Any, Leg::Loopback, sockets).await.map_err(failed)
+    connect(&pod.netns, to, Source::Any, Leg::Loopback, sockets)
+        .await
+        .map_err(failed)
 }

@@ -65,15 +65,13 @@ impl Pod {
     /// Where an accepted outbound connection was going; `None` when somebody connected to the
     /// listener itself.
     #[must_use]
-    pub fn outbound_destination(
-        &self,
-        stream: &TcpStream,
-        peer: SocketAddr,
-    ) -> Option<SocketAddr> {
+    pub fn outbound_destination(&self, stream: &TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
         match &self.redirect {
             Redirect::Ebpf(origins) => {
                 let local = stream.local_addr().ok()?;
-                origins.take(self.netns.cookie(), local, peer).map(canonical)
+                origins
+                    .take(self.netns.cookie(), local, peer)
+                    .map(canonical)
             }
             Redirect::Netfilter => self.redirected(stream),
             Redirect::None => None,
@@ -93,7 +91,9 @@ impl Pod {
     /// Netfilter also "knows" connections that were not redirected: they go to the listener.
     fn redirected(&self, stream: &TcpStream) -> Option<SocketAddr> {
         let local = canonical(stream.local_addr().ok()?);
-        redirected_from(stream).map(canonical).filter(|found| *found != local)
+        redirected_from(stream)
+            .map(canonical)
+            .filter(|found| *found != local)
     }
 
     /// `namespace/name`.
@@ -107,7 +107,9 @@ impl Pod {
     #[must_use]
     pub fn find(&self, mesh: &Mesh, address: IpAddr) -> Option<Arc<Workload>> {
         let node = &mesh.settings.node;
-        let found = mesh.state.find_pod(node, self.namespace.as_str(), &self.name)?;
+        let found = mesh
+            .state
+            .find_pod(node, self.namespace.as_str(), &self.name)?;
         let same = found.service_account == self.service_account
             && (found.addresses.is_empty() || found.addresses.contains(&address));
         same.then_some(found)
@@ -163,7 +165,10 @@ impl Pod {
     }
 
     fn unknown(&self) -> Failure {
-        Failure::LocalUnknown { workload: self.full_name(), waited: limits::WORKLOAD_WAIT }
+        Failure::LocalUnknown {
+            workload: self.full_name(),
+            waited: limits::WORKLOAD_WAIT,
+        }
     }
 
     /// The pod as enrolment described it, until discovery has it.

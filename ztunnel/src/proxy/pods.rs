@@ -19,9 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::pod::Redirect;
 use super::workers::Dealer;
 use super::{Direction, INBOUND_PORT, Mesh, OUTBOUND_PORT, Pod, TUNNEL_PORT, limits};
-use crate::capture::{
-    InboundListeners, PodRuntime, PodSpec, StartError, StartedPod, StopReason,
-};
+use crate::capture::{InboundListeners, PodRuntime, PodSpec, StartError, StartedPod, StopReason};
 
 /// All served pods.
 pub struct Pods {
@@ -68,7 +66,8 @@ impl Pods {
         let opened = async {
             for address in listen_on {
                 let listener = self.listen(&pod, Direction::InboundTunnel, *address)?;
-                self.accept(&pod, Direction::InboundTunnel, listener).await?;
+                self.accept(&pod, Direction::InboundTunnel, listener)
+                    .await?;
             }
             Ok(())
         };
@@ -112,15 +111,21 @@ impl Pods {
     /// Opens all listeners, hands them to workers, and returns copies of those for inbound ones.
     async fn open_listeners(&self, pod: &Arc<Pod>) -> Result<InboundListeners, StartError> {
         let mut inbound = InboundListeners::default();
-        for direction in
-            [Direction::Outbound, Direction::InboundPlaintext, Direction::InboundTunnel]
-        {
+        for direction in [
+            Direction::Outbound,
+            Direction::InboundPlaintext,
+            Direction::InboundTunnel,
+        ] {
             for host in self.wildcards() {
                 let address = SocketAddr::new(host, port_of(direction));
                 let listener = self.listen(pod, direction, address)?;
                 if direction == Direction::InboundPlaintext {
                     let copy = listener.try_clone().map_err(|e| listen_error(address, e))?;
-                    let place = if host.is_ipv6() { &mut inbound.v6 } else { &mut inbound.v4 };
+                    let place = if host.is_ipv6() {
+                        &mut inbound.v6
+                    } else {
+                        &mut inbound.v4
+                    };
                     *place = Some(copy.into());
                 }
                 self.accept(pod, direction, listener).await?;
@@ -130,7 +135,11 @@ impl Pods {
     }
 
     fn wildcards(&self) -> impl Iterator<Item = IpAddr> {
-        let six = self.mesh.settings.ipv6.then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let six = self
+            .mesh
+            .settings
+            .ipv6
+            .then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         std::iter::once(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).chain(six)
     }
 
@@ -167,7 +176,9 @@ impl Pods {
             pod.cut.cancel();
             return outcome;
         }
-        self.mesh.certificates.request(&pod.identity, Priority::Warmup);
+        self.mesh
+            .certificates
+            .request(&pod.identity, Priority::Warmup);
         self.served.lock().insert(pod.uid.clone(), Arc::clone(pod));
         outcome
     }
@@ -193,7 +204,10 @@ impl Pods {
             cut += pod.connections.cut_all(Cut::Drain);
             pod.cut.cancel();
         }
-        if tokio::time::timeout(limits::CUT_WAIT, ended(&pods)).await.is_err() {
+        if tokio::time::timeout(limits::CUT_WAIT, ended(&pods))
+            .await
+            .is_err()
+        {
             tracing::warn!("some connections did not end after they were cut");
         }
         cut
@@ -218,12 +232,18 @@ impl PodRuntime for Pods {
 
     /// At once: listeners, connections and tunnels. The namespace may be gone already.
     async fn stop(&self, uid: &PodUid, reason: StopReason) {
-        let Some(pod) = self.served.lock().remove(uid) else { return };
+        let Some(pod) = self.served.lock().remove(uid) else {
+            return;
+        };
         pod.drain.cancel();
         let cut = pod.connections.cut_all(Cut::Released);
         pod.cut.cancel();
         self.dealer.forget(pod.id).await;
-        let used = self.served.lock().values().any(|other| other.identity == pod.identity);
+        let used = self
+            .served
+            .lock()
+            .values()
+            .any(|other| other.identity == pod.identity);
         if !used {
             self.mesh.certificates.forget(&pod.identity);
         }
@@ -245,5 +265,8 @@ fn port_of(direction: Direction) -> u16 {
 }
 
 fn listen_error(address: SocketAddr, source: io::Error) -> StartError {
-    StartError::Listen { port: address.port(), source }
+    StartError::Listen {
+        port: address.port(),
+        source,
+    }
 }

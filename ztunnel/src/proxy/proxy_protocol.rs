@@ -86,9 +86,10 @@ mod tests {
 
     #[test]
     fn ipv6_and_mixed_families_are_ipv6() {
-        for (source, destination) in
-            [("[2001:db8::1]:1", "[2001:db8::2]:2"), ("10.0.0.1:1", "[2001:db8::2]:2")]
-        {
+        for (source, destination) in [
+            ("[2001:db8::1]:1", "[2001:db8::2]:2"),
+            ("10.0.0.1:1", "[2001:db8::2]:2"),
+        ] {
             let header = header(source.parse().unwrap(), destination.parse().unwrap(), None);
             assert_eq!(header[13], TCP6);
             assert_eq!(u16::from_be_bytes([header[14], header[15]]), 36);

@@ -27,7 +27,9 @@ fn redecide(mesh: &Mesh, pod: &Pod) {
     let Some(workload) = mesh.state.find_pod(node, pod.namespace.as_str(), &pod.name) else {
         return;
     };
-    let cut = pod.connections.redecide(&mesh.state.policies_for(&workload));
+    let cut = pod
+        .connections
+        .redecide(&mesh.state.policies_for(&workload));
     if cut > 0 {
         tracing::info!(pod = %pod.full_name(), cut, "a policy change cut live connections");
     }

@@ -29,9 +29,7 @@ where
     bytes.add_response(counters.backward());
     let outcome = match ended {
         Ok(Ok(())) => Outcome::complete(),
-        Ok(Err(error)) => {
-            Outcome::failed(ResponseFlag::None, Chain(&Failure::Broken(error)))
-        }
+        Ok(Err(error)) => Outcome::failed(ResponseFlag::None, Chain(&Failure::Broken(error))),
         Err(cut) => {
             client.abort();
             server.abort();

@@ -38,8 +38,14 @@ pub struct Arrival {
 /// What a worker can be told.
 enum Job {
     Carry(Arrival),
-    Accept { pod: Arc<Pod>, direction: Direction, listener: TcpListener },
-    Forget { pod: u64 },
+    Accept {
+        pod: Arc<Pod>,
+        direction: Direction,
+        listener: TcpListener,
+    },
+    Forget {
+        pod: u64,
+    },
 }
 
 /// Counts as one connection of a worker as long as it lives.
@@ -96,7 +102,11 @@ impl Dealer {
         listener: TcpListener,
     ) -> io::Result<()> {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.workers.len();
-        let job = Job::Accept { pod: Arc::clone(pod), direction, listener };
+        let job = Job::Accept {
+            pod: Arc::clone(pod),
+            direction,
+            listener,
+        };
         self.workers[at].jobs.send(job).await.map_err(|_| ended())
     }
 
@@ -111,7 +121,9 @@ impl Dealer {
     /// The worker with the least to do; `here` when it is as good as any.
     fn least_loaded(&self, here: usize) -> usize {
         let load = |at: usize| self.workers[at].load.load(Ordering::Relaxed);
-        (0..self.workers.len()).min_by_key(|at| (load(*at), *at != here)).unwrap_or(here)
+        (0..self.workers.len())
+            .min_by_key(|at| (load(*at), *at != here))
+            .unwrap_or(here)
     }
 }
 
@@ -135,15 +147,20 @@ impl Worker {
     #[must_use]
     pub fn pool(&self, pod: &Pod) -> Pool<TunnelKey, DialError> {
         let mut pools = self.pools.borrow_mut();
-        let pool =
-            pools.entry(pod.id).or_insert_with(|| Pool::new(self.mesh.settings.tunnel.clone()));
+        let pool = pools
+            .entry(pod.id)
+            .or_insert_with(|| Pool::new(self.mesh.settings.tunnel.clone()));
         pool.clone()
     }
 
     fn begin(self: &Rc<Self>, job: Job) {
         match job {
             Job::Carry(arrival) => self.carry(arrival),
-            Job::Accept { pod, direction, listener } => {
+            Job::Accept {
+                pod,
+                direction,
+                listener,
+            } => {
                 let tracker = pod.tasks.clone();
                 let accepting = accept(Rc::clone(self), pod, direction, listener);
                 drop(tokio::task::spawn_local(tracker.track_future(accepting)));
@@ -183,7 +200,13 @@ impl Worker {
         let at = self.dealer.least_loaded(self.index);
         let to = &self.dealer.workers[at];
         let pod = Arc::clone(pod);
-        let arrival = Arrival { pod, direction, stream, peer, load: Load::of(&to.load) };
+        let arrival = Arrival {
+            pod,
+            direction,
+            stream,
+            peer,
+            load: Load::of(&to.load),
+        };
         if at == self.index {
             self.carry(arrival);
         } else if to.jobs.send(Job::Carry(arrival)).await.is_err() {
@@ -210,7 +233,9 @@ async fn accept(worker: Rc<Worker>, pod: Arc<Pod>, direction: Direction, listene
         };
         match accepted {
             Ok((stream, peer)) => {
-                worker.deal(&pod, direction, stream, ambit_net::canonical(peer)).await;
+                worker
+                    .deal(&pod, direction, stream, ambit_net::canonical(peer))
+                    .await;
             }
             Err(error) if is_fatal(&error) => {
                 tracing::error!(%error, pod = %pod.full_name(), ?direction, "listener lost");
@@ -246,10 +271,19 @@ impl Workers {
         let (handles, receivers): (Vec<_>, Vec<_>) = (0..count.max(1))
             .map(|_| {
                 let (jobs, receiver) = mpsc::channel(limits::WORKER_QUEUE);
-                (Handle { jobs, load: Arc::default() }, receiver)
+                (
+                    Handle {
+                        jobs,
+                        load: Arc::default(),
+                    },
+                    receiver,
+                )
             })
             .unzip();
-        let dealer = Dealer { workers: handles.into(), next: Arc::default() };
+        let dealer = Dealer {
+            workers: handles.into(),
+            next: Arc::default(),
+        };
         let stop = CancellationToken::new();
         let mut threads = Vec::with_capacity(count);
         for (index, jobs) in receivers.into_iter().enumerate() {
@@ -266,7 +300,11 @@ impl Workers {
                 .spawn(move || seed.run(runtime, jobs))?;
             threads.push(thread);
         }
-        Ok(Self { dealer, stop, threads })
+        Ok(Self {
+            dealer,
+            stop,
+            threads,
+        })
     }
 
     /// Gives jobs to the threads.

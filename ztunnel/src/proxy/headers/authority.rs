@@ -32,7 +32,10 @@ pub fn parse(authority: &str) -> Result<Authority, AuthorityError> {
     if let Some(six) = host.strip_prefix('[') {
         let six = six.strip_suffix(']').ok_or(AuthorityError::Host)?;
         let address: Ipv6Addr = six.parse().map_err(|_| AuthorityError::Host)?;
-        return Ok(Authority::Address(SocketAddr::new(address.to_canonical(), port)));
+        return Ok(Authority::Address(SocketAddr::new(
+            address.to_canonical(),
+            port,
+        )));
     }
     if let Ok(four) = host.parse::<std::net::Ipv4Addr>() {
         return Ok(Authority::Address(SocketAddr::new(IpAddr::V4(four), port)));
@@ -54,7 +57,9 @@ fn parse_port(port: &str) -> Result<u16, AuthorityError> {
 fn parse_hostname(host: &str) -> Result<Hostname, AuthorityError> {
     let host = host.strip_suffix('.').unwrap_or(host);
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let labels = host.split('.').all(|label| !label.is_empty() && label.len() <= 63);
+    let labels = host
+        .split('.')
+        .all(|label| !label.is_empty() && label.len() <= 63);
     // What ends in a number is a mistyped address, not a name (RFC 3696, section 2).
     let numeric = host
         .rsplit('.')
@@ -72,7 +77,11 @@ mod tests {
 
     fn check(authority: &str, expected: Result<&str, AuthorityError>) {
         let got = parse(authority).map(|target| target.to_string());
-        assert_eq!(got.as_deref(), expected.as_ref().map(|s| &**s), "{authority:?}");
+        assert_eq!(
+            got.as_deref(),
+            expected.as_ref().map(|s| &**s),
+            "{authority:?}"
+        );
     }
 
     #[test]
@@ -80,7 +89,10 @@ mod tests {
         check("10.0.0.1:80", Ok("10.0.0.1:80"));
         check("[2001:db8::1]:65535", Ok("[2001:db8::1]:65535"));
         check("[::ffff:10.0.0.1]:80", Ok("10.0.0.1:80"));
-        check("Web.Shop.svc.cluster.local:8080", Ok("web.shop.svc.cluster.local:8080"));
+        check(
+            "Web.Shop.svc.cluster.local:8080",
+            Ok("web.shop.svc.cluster.local:8080"),
+        );
         check("web.shop.:1", Ok("web.shop:1"));
         check("localhost:1", Ok("localhost:1"));
     }

@@ -56,7 +56,9 @@ pub fn parse(headers: &HeaderMap) -> Option<Declared> {
     for member in members {
         // Properties after a semicolon are not for us.
         let pair = member.split(';').next().unwrap_or_default();
-        let Some((key, value)) = pair.split_once('=') else { continue };
+        let Some((key, value)) = pair.split_once('=') else {
+            continue;
+        };
         let value = value.trim();
         if let Some(field) = field(&mut declared, key.trim())
             && !value.is_empty()

@@ -51,20 +51,37 @@ mod tests {
             let value = describe(client.parse().unwrap(), host.as_ref()).unwrap();
             assert_eq!(value, expected);
         };
-        check("10.0.0.1:7", Some("web.shop"), "for=\"10.0.0.1:7\";host=web.shop");
+        check(
+            "10.0.0.1:7",
+            Some("web.shop"),
+            "for=\"10.0.0.1:7\";host=web.shop",
+        );
         check("[2001:db8::1]:7", None, "for=\"[2001:db8::1]:7\"");
     }
 
     #[test]
     fn the_host_is_found() {
-        assert_eq!(read("for=\"10.0.0.1:7\";host=Web.Shop").as_deref(), Some("web.shop"));
-        assert_eq!(read("for=1.2.3.4, for=5.6.7.8;host=\"a.b\"").as_deref(), Some("a.b"));
+        assert_eq!(
+            read("for=\"10.0.0.1:7\";host=Web.Shop").as_deref(),
+            Some("web.shop")
+        );
+        assert_eq!(
+            read("for=1.2.3.4, for=5.6.7.8;host=\"a.b\"").as_deref(),
+            Some("a.b")
+        );
         assert_eq!(read("Host=a").as_deref(), Some("a"));
     }
 
     #[test]
     fn nothing_else_is_taken_for_a_host() {
-        for value in ["", "for=1.2.3.4", "host=", "host=a b", "host=a/b", "hosts=a"] {
+        for value in [
+            "",
+            "for=1.2.3.4",
+            "host=",
+            "host=a b",
+            "host=a/b",
+            "hosts=a",
+        ] {
             assert_eq!(read(value), None, "{value}");
         }
         assert_eq!(read(&format!("host={}", "a".repeat(254))), None);

@@ -35,14 +35,23 @@ pub(super) async fn serve(tunnel: Rc<Tunnel>, request: Request, load: Load) {
     match request.accept(response(&tunnel, record.connection())) {
         Ok(stream) => relay(stream, TcpEnd::new(application), record, ticket).await,
         Err(error) => {
-            record.finish(Outcome::failed(ambit_telemetry::ResponseFlag::None, Chain(&error)));
+            record.finish(Outcome::failed(
+                ambit_telemetry::ResponseFlag::None,
+                Chain(&error),
+            ));
         }
     }
     drop(load);
 }
 
 fn unknown(tunnel: &Tunnel, headers: &HeaderMap) -> Connection {
-    let declared = tunnel.worker.mesh.settings.baggage.then(|| baggage::parse(headers)).flatten();
+    let declared = tunnel
+        .worker
+        .mesh
+        .settings
+        .baggage
+        .then(|| baggage::parse(headers))
+        .flatten();
     Connection {
         reporter: Reporter::Destination,
         security: Security::MutualTls,
@@ -140,10 +149,13 @@ async fn application(
     };
     let mut stream = to_application(mesh, pod, to, None).await?;
     let header = proxy_protocol::header(tunnel.peer, destination, Some(&tunnel.identity));
-    stream.write_all(&header).await.map_err(|error| Failure::UpstreamConnect {
-        to,
-        source: Arc::new(ambit_net::ConnectError::Remote(error)),
-    })?;
+    stream
+        .write_all(&header)
+        .await
+        .map_err(|error| Failure::UpstreamConnect {
+            to,
+            source: Arc::new(ambit_net::ConnectError::Remote(error)),
+        })?;
     Ok(stream)
 }
 
@@ -158,8 +170,10 @@ fn source_workload(tunnel: &Tunnel, request: &Request) -> Option<Arc<Workload>> 
     if elsewhere {
         return None;
     }
-    let address =
-        NetworkAddress { network: settings.network.clone(), address: tunnel.peer.ip() };
+    let address = NetworkAddress {
+        network: settings.network.clone(),
+        address: tunnel.peer.ip(),
+    };
     let found = tunnel.worker.mesh.state.find_workload(&address)?;
     // A waypoint or gateway may speak for others from its own address.
     (found.identity() == *tunnel.identity).then_some(found)
@@ -202,10 +216,18 @@ fn response(tunnel: &Tunnel, about: &Connection) -> HeaderMap {
 fn refuse(tunnel: &Tunnel, request: Request, about: Connection, failure: &Failure) {
     let answer = failure.answer();
     if let Some(kind) = answer.peer_error {
-        tunnel.worker.mesh.metrics.connections.count_peer_error(kind);
+        tunnel
+            .worker
+            .mesh
+            .metrics
+            .connections
+            .count_peer_error(kind);
     }
     if let Err(error) = request.refuse(answer.status, HeaderMap::new()) {
         tracing::debug!(peer = %tunnel.peer, %error, "a refused stream was gone already");
     }
-    tunnel.worker.recorder.refuse(about, Outcome::failed(answer.flag, Chain(failure)));
+    tunnel
+        .worker
+        .recorder
+        .refuse(about, Outcome::failed(answer.flag, Chain(failure)));
 }
