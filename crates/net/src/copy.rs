@@ -88,6 +88,14 @@ pub enum Finish {
     Last,
 }
 
+/// Told of every byte copied, by the copying task alone, as soon as it was written.
+pub trait Meter {
+    /// Bytes went from the first end to the second.
+    fn forward(&self, bytes: usize);
+    /// Bytes went from the second end to the first.
+    fn backward(&self, bytes: usize);
+}
+
 /// Bytes copied so far. Written by the copying task alone, readable from any thread and after
 /// the copy was cut.
 #[derive(Debug, Default)]
@@ -107,6 +115,16 @@ impl Counters {
     /// Bytes copied from the second end to the first.
     pub fn backward(&self) -> u64 {
         self.backward.load(Relaxed)
+    }
+}
+
+impl Meter for Counters {
+    fn forward(&self, bytes: usize) {
+        add(&self.forward, bytes);
+    }
+
+    fn backward(&self, bytes: usize) {
+        add(&self.backward, bytes);
     }
 }
 
@@ -151,27 +169,30 @@ pub struct CopyError {
 /// Copies in both directions until both have ended, and returns when the last half-close was
 /// sent. After an error the *other* end has been told to abort; the caller drops both.
 ///
-/// Dropping the future cuts the copy at a byte boundary; `counters` then hold what was copied.
+/// Dropping the future cuts the copy at a byte boundary; `meter` was told of all that was copied.
 ///
 /// # Errors
 /// The first failure of either end.
-pub async fn copy_bidirectional<A, B>(
+pub async fn copy_bidirectional<A, B, M>(
     first: &mut A,
     second: &mut B,
-    counters: &Counters,
+    meter: &M,
 ) -> Result<(), CopyError>
 where
     A: Source + Sink,
     B: Source + Sink,
+    M: Meter,
 {
     let mut forward = Direction::Open;
     let mut backward = Direction::Open;
     let outcome = poll_fn(|cx| {
-        let there = forward.poll(cx, first, second, &counters.forward, backward.finish());
+        let there =
+            forward.poll(cx, first, second, |bytes| meter.forward(bytes), backward.finish());
         if let Poll::Ready(Err(failure)) = there {
             return Poll::Ready(Err(failure.on(End::First, End::Second)));
         }
-        let back = backward.poll(cx, second, first, &counters.backward, forward.finish());
+        let back =
+            backward.poll(cx, second, first, |bytes| meter.backward(bytes), forward.finish());
         if let Poll::Ready(Err(failure)) = back {
             return Poll::Ready(Err(failure.on(End::Second, End::First)));
         }
@@ -242,11 +263,11 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut S,
         sink: &mut D,
-        counter: &AtomicU64,
+        count: impl Fn(usize),
         finish: Finish,
     ) -> Poll<Result<(), Failure>> {
         if *self == Self::Open {
-            ready!(Self::poll_bytes(cx, source, sink, counter))?;
+            ready!(Self::poll_bytes(cx, source, sink, count))?;
             *self = Self::Finishing;
         }
         if *self == Self::Finishing {
@@ -260,7 +281,7 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut S,
         sink: &mut D,
-        counter: &AtomicU64,
+        copied: impl Fn(usize),
     ) -> Poll<Result<(), Failure>> {
         let mut moved = 0;
         for _ in 0..TURNS_PER_POLL {
@@ -272,7 +293,7 @@ impl Direction {
             let count = source.slices(&mut slices);
             let written = ready!(sink.poll_write(cx, &slices[..count])).map_err(Failure::Write)?;
             source.consume(written);
-            add(counter, written);
+            copied(written);
             moved += written;
             if moved >= BYTES_PER_POLL {
                 break;
