@@ -1,13 +1,26 @@
 //! The end of every connection's way: bytes are copied until both sides have ended, one fails, or the
 //! connection is cut; then one exit record is written.
 
-use ambit_net::copy::{Counters, Sink, Source, copy_bidirectional};
-use ambit_telemetry::{ConnectionRecord, Cut, Outcome, ResponseFlag};
+use ambit_net::copy::{Meter, Sink, Source, copy_bidirectional};
+use ambit_telemetry::{ByteCounter, ConnectionRecord, Cut, Outcome, ResponseFlag};
 use tokio::net::TcpStream;
 
 use super::Failure;
 use super::connections::Ticket;
 use super::failure::Chain;
+
+/// Bytes go to the record as they are copied, so that a long connection shows before its end.
+struct Counted(ByteCounter);
+
+impl Meter for Counted {
+    fn forward(&self, bytes: usize) {
+        self.0.add_request(bytes as u64);
+    }
+
+    fn backward(&self, bytes: usize) {
+        self.0.add_response(bytes as u64);
+    }
+}
 
 /// Copies between the client and the server of a connection, and reports its end.
 pub async fn relay<A, B>(mut client: A, mut server: B, record: ConnectionRecord, mut ticket: Ticket)
@@ -15,18 +28,15 @@ where
     A: Source + Sink,
     B: Source + Sink,
 {
-    let counters = Counters::default();
+    let bytes = Counted(record.bytes());
     let ended = {
-        let copy = copy_bidirectional(&mut client, &mut server, &counters);
+        let copy = copy_bidirectional(&mut client, &mut server, &bytes);
         tokio::select! {
             biased;
             cut = ticket.cut() => Err(cut),
             ended = copy => Ok(ended),
         }
     };
-    let bytes = record.bytes();
-    bytes.add_request(counters.forward());
-    bytes.add_response(counters.backward());
     let outcome = match ended {
         Ok(Ok(())) => Outcome::complete(),
         Ok(Err(error)) => Outcome::failed(ResponseFlag::None, Chain(&Failure::Broken(error))),
