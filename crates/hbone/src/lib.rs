@@ -8,10 +8,14 @@
 //! (`Builder::new_current_thread().enable_all().build_local(..)`) or inside a `LocalSet`.
 //! A process has one pool and one set of connections per data thread and shares neither.
 
+mod client;
 mod error;
+pub mod frame;
+pub mod hpack;
 pub mod limits;
 pub mod pool;
 pub mod server;
+mod session;
 mod settings;
 mod stream;
 pub mod tls;

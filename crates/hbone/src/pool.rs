@@ -1,20 +1,24 @@
-//! Client connections, kept by key and shared by streams.
+//! Client connections, kept by key and shared by streams. It refuses to know how connections are
+//! made and authenticated: the caller hands in a future for that, and a key.
+
+mod entry;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::Hash;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
-use tokio::sync::Notify;
+use http::HeaderMap;
 use tokio::task::JoinSet;
 
+use crate::client::{Client, answer};
+use crate::frame::code;
 use crate::limits::MAX_STREAM_RETRIES;
-use crate::stream::convert;
+use crate::session::{Driver, Handle};
 use crate::tls::{TlsStream, Transport};
 use crate::{Error, OpenError, Settings, Stream};
+use entry::{Entry, Turn};
 
 /// What connections are pooled by. Two opens share a connection exactly if their keys are equal,
 /// so the key holds everything that was authenticated and everything the connection was made with.
@@ -58,16 +62,6 @@ struct Shared<K, E> {
     drivers: RefCell<JoinSet<()>>,
 }
 
-struct Entry<E> {
-    clients: RefCell<Vec<h2::client::SendRequest<Bytes>>>,
-    connecting: RefCell<Option<Rc<Flight<E>>>>,
-}
-
-struct Flight<E> {
-    landed: Notify,
-    outcome: RefCell<Option<Result<(), OpenError<E>>>>,
-}
-
 impl<K: Key, E: Clone + 'static> Pool<K, E> {
     /// An empty pool.
     pub fn new(settings: Settings) -> Self {
@@ -80,10 +74,21 @@ impl<K: Key, E: Clone + 'static> Pool<K, E> {
         }
     }
 
+    /// Connections that are open now, for metrics and tests.
+    pub fn connections(&self) -> usize {
+        self.shared
+            .entries
+            .borrow()
+            .values()
+            .map(|entry| entry.connections())
+            .sum()
+    }
+
     /// Opens a stream on a pooled connection of `key`, making one with `connect` when there is
     /// none with room. However many ask at once, one connection is being made per key; the
-    /// others wait for it and share its failure. A stream that the peer refused untouched is
-    /// tried again on a fresh connection, a few times.
+    /// others wait for it and share its failure. A stream that the peer has not processed is
+    /// tried again on another connection, a few times; so is one on a pooled connection that
+    /// turns out to be dead. No byte of the stream has been sent by then.
     ///
     /// # Errors
     /// Connecting failed, the tunnel failed, or the peer answered another status than 200.
@@ -100,58 +105,55 @@ impl<K: Key, E: Clone + 'static> Pool<K, E> {
     {
         let mut retries = 0;
         loop {
-            let client = self.client(key, &mut connect).await?;
-            match send(client, &request).await {
-                Err(OpenError::Tunnel(Error::PeerReset(7) | Error::PeerGoAway(0)))
-                    if retries < MAX_STREAM_RETRIES =>
-                {
-                    retries += 1;
-                }
+            let (client, fresh, sent) = self.start(key, &mut connect, &request).await?;
+            let error = match answer(sent).await {
+                Err(OpenError::Tunnel(error)) => error,
                 outcome => return outcome,
+            };
+            if retries == MAX_STREAM_RETRIES || !is_untouched(&error, fresh) {
+                return Err(OpenError::Tunnel(error));
+            }
+            retries += 1;
+            if !matches!(error, Error::PeerReset(_)) || fresh {
+                self.retire(key, &client);
             }
         }
     }
 
-    async fn client<C, F, IO>(
+    /// Sends the CONNECT on a connection with room. Says whether the connection was made for it.
+    async fn start<C, F, IO>(
         &self,
         key: &K,
         connect: &mut C,
-    ) -> Result<h2::client::SendRequest<Bytes>, OpenError<E>>
+        request: &ConnectRequest,
+    ) -> Result<(Client, bool, Handle), OpenError<E>>
     where
         C: FnMut() -> F,
         F: Future<Output = Result<TlsStream<IO>, E>>,
         IO: Transport,
     {
+        let mut fresh = false;
         loop {
             let entry = self.entry(key);
-            let existing = entry.clients.borrow().last().cloned();
-            if let Some(client) = existing {
-                match client.ready().await {
-                    Ok(client) => return Ok(client),
-                    Err(_) => drop(entry.clients.borrow_mut().pop()),
+            match entry.turn() {
+                Turn::Open(client) => {
+                    // Nothing awaits between the check for room and this.
+                    let sent = client.send(request).map_err(OpenError::Tunnel)?;
+                    return Ok((client, fresh, sent));
                 }
-                continue;
-            }
-            let flight = entry.connecting.borrow().clone();
-            if let Some(flight) = flight {
-                flight.landed.notified().await;
-                if let Some(Err(error)) = &*flight.outcome.borrow() {
-                    return Err(error.clone());
+                Turn::Wait(flight) => flight.landed().await?,
+                // Just made, and already it takes no streams.
+                Turn::Connect(_) if fresh => {
+                    return Err(OpenError::Tunnel(Error::PeerReset(code::REFUSED_STREAM)));
                 }
-                continue;
+                Turn::Connect(landing) => {
+                    let made = connect().await.map_err(OpenError::Connect);
+                    let made = made.map(|tls| self.add(key, &entry, tls));
+                    landing.land(made.as_ref().map(|_| ()).map_err(Clone::clone));
+                    made?;
+                    fresh = true;
+                }
             }
-            let flight = Rc::new(Flight {
-                landed: Notify::new(),
-                outcome: RefCell::new(None),
-            });
-            *entry.connecting.borrow_mut() = Some(Rc::clone(&flight));
-            let landing = Landing {
-                entry: Rc::clone(&entry),
-                flight,
-            };
-            let outcome = self.connect(&entry, connect).await;
-            *landing.flight.outcome.borrow_mut() = Some(outcome.clone());
-            outcome?;
         }
     }
 
@@ -160,85 +162,74 @@ impl<K: Key, E: Clone + 'static> Pool<K, E> {
         if let Some(entry) = entries.get(key) {
             return Rc::clone(entry);
         }
-        let entry = Rc::new(Entry {
-            clients: RefCell::new(Vec::new()),
-            connecting: RefCell::new(None),
-        });
+        let entry = Rc::new(Entry::default());
         entries.insert(key.clone(), Rc::clone(&entry));
         entry
     }
 
-    async fn connect<C, F, IO>(&self, entry: &Entry<E>, connect: &mut C) -> Result<(), OpenError<E>>
-    where
-        C: FnMut() -> F,
-        F: Future<Output = Result<TlsStream<IO>, E>>,
-        IO: Transport,
-    {
-        let settings = &self.shared.settings;
-        let tls = connect().await.map_err(OpenError::Connect)?;
-        let (client, connection) = h2::client::Builder::new()
-            .initial_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window)
-            .max_frame_size(settings.max_frame_size)
-            .max_header_list_size(settings.client_max_header_list)
-            .enable_push(false)
-            .handshake(tls)
-            .await
-            .map_err(|error| OpenError::Tunnel(convert(&error)))?;
-        self.shared.drivers.borrow_mut().spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "tunnel ended");
+    /// Takes a new connection in and starts its driver.
+    fn add<IO: Transport>(&self, key: &K, entry: &Entry<E>, tls: TlsStream<IO>) {
+        let (client, driver) = Client::new(tls, &self.shared.settings);
+        entry.add(client.clone());
+        let pool = Rc::downgrade(&self.shared);
+        let key = key.clone();
+        let mut drivers = self.shared.drivers.borrow_mut();
+        // Those that have ended by themselves are joined here; the others by `drain`.
+        while drivers.try_join_next().is_some() {}
+        drivers.spawn_local(async move {
+            if let Err(error) = drive(driver).await {
+                tracing::debug!(%error, "tunnel connection ended");
+            }
+            if let Some(shared) = pool.upgrade() {
+                Self { shared }.retire(&key, &client);
             }
         });
-        entry.clients.borrow_mut().push(client);
-        Ok(())
     }
 
-    /// Stops all connections once their streams have ended, and waits for that. Opens that come
-    /// later make new connections; drop the pool to be rid of it.
+    /// Opens nothing more on a connection; the last one gone takes the key with it.
+    fn retire(&self, key: &K, client: &Client) {
+        client.drain();
+        let mut entries = self.shared.entries.borrow_mut();
+        if let Some(entry) = entries.get(key) {
+            entry.remove(client);
+            if entry.is_unused() {
+                entries.remove(key);
+            }
+        }
+    }
+
+    /// Opens nothing more on the connections whose key `stale` picks, such as those made with a
+    /// certificate that is not to be used any more. Their streams go on.
+    pub fn retire_where(&self, mut stale: impl FnMut(&K) -> bool) {
+        self.shared.entries.borrow_mut().retain(|key, entry| {
+            let stale = stale(key);
+            if stale {
+                entry.drain();
+            }
+            !stale
+        });
+    }
+
+    /// Ends all connections once their streams have ended, and waits for that. Whoever wants to
+    /// wait no longer than so long drops the future and then the pool.
     pub async fn drain(&self) {
-        self.shared.entries.borrow_mut().clear();
+        self.retire_where(|_| true);
         let mut drivers = std::mem::take(&mut *self.shared.drivers.borrow_mut());
         while drivers.join_next().await.is_some() {}
     }
 }
 
-/// Wakes those who wait for a connection, also when the one who was making it went away.
-struct Landing<E> {
-    entry: Rc<Entry<E>>,
-    flight: Rc<Flight<E>>,
+async fn drive<IO: Transport>(mut driver: Driver<IO>) -> Result<(), Error> {
+    poll_fn(|cx| driver.poll(cx)).await
 }
 
-impl<E> Drop for Landing<E> {
-    fn drop(&mut self) {
-        *self.entry.connecting.borrow_mut() = None;
-        self.flight.landed.notify_waiters();
+/// Whether a stream that failed before its answer may be sent again: the peer says that it has
+/// not processed it, or a connection that had been idle in the pool was dead already.
+fn is_untouched(error: &Error, fresh: bool) -> bool {
+    match error {
+        Error::PeerGoAway(_) => true,
+        Error::PeerReset(code) => *code == code::REFUSED_STREAM,
+        Error::PeerClosed | Error::Transport(_) => !fresh,
+        _ => false,
     }
-}
-
-async fn send<E>(
-    mut client: h2::client::SendRequest<Bytes>,
-    request: &ConnectRequest,
-) -> Result<Opened, OpenError<E>> {
-    let uri = Uri::builder()
-        .authority(request.authority.as_str())
-        .build()
-        .map_err(|_| OpenError::Tunnel(Error::LocalRequest("authority")))?;
-    let mut connect = http::Request::connect(uri)
-        .body(())
-        .map_err(|_| OpenError::Tunnel(Error::LocalRequest("authority")))?;
-    *connect.headers_mut() = request.headers.clone();
-    let failed = |error: h2::Error| OpenError::Tunnel(convert(&error));
-    let (response, send) = client.send_request(connect, false).map_err(failed)?;
-    let (parts, body) = response.await.map_err(failed)?.into_parts();
-    if parts.status != StatusCode::OK {
-        return Err(OpenError::Refused {
-            status: parts.status,
-            headers: Box::new(parts.headers),
-        });
-    }
-    Ok(Opened {
-        stream: Stream::new(send, body),
-        headers: parts.headers,
-    })
 }

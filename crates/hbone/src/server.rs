@@ -1,17 +1,23 @@
 //! The accepting side of a tunnel: one connection, its requests, its drain.
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use crate::stream::convert;
+use http::{HeaderMap, Method, StatusCode};
+use rustls_pki_types::CertificateDer;
+
+use crate::frame::code;
+use crate::session::{Driver, Handle, NewStream, RequestFields, Role, encode_response};
 use crate::tls::{TlsStream, Transport};
 use crate::{Error, Settings, Stream};
 
 /// A connection from a client. [`Connection::next`] both yields requests and drives the
 /// connection and all its streams: keep it polled until it returns `None` or an error.
 pub struct Connection<IO: Transport> {
-    inner: h2::server::Connection<TlsStream<IO>, Bytes>,
-    certificates: Vec<rustls_pki_types::CertificateDer<'static>>,
+    driver: Driver<IO>,
+    ended: bool,
+    certificates: Arc<[CertificateDer<'static>]>,
 }
 
 impl<IO: Transport> Connection<IO> {
@@ -20,26 +26,26 @@ impl<IO: Transport> Connection<IO> {
     /// # Errors
     /// The peer does not speak HTTP/2, or not in time.
     pub async fn accept(tls: TlsStream<IO>, settings: &Settings) -> Result<Self, Error> {
-        let certificates = tls.peer_certificates().to_vec();
-        let handshake = h2::server::Builder::new()
-            .initial_window_size(settings.stream_window)
-            .initial_connection_window_size(settings.connection_window)
-            .max_frame_size(settings.max_frame_size)
-            .max_concurrent_streams(settings.max_concurrent_streams)
-            .max_header_list_size(settings.server_max_header_list)
-            .handshake(tls);
-        let inner = tokio::time::timeout(settings.handshake_timeout, handshake)
-            .await
-            .map_err(|_| Error::PeerHandshakeTimeout)?
-            .map_err(|error| convert(&error))?;
-        Ok(Self {
-            inner,
+        let certificates = Arc::clone(&tls.certificates);
+        let driver = Driver::new(tls, Role::Server, settings);
+        let mut connection = Self {
+            driver,
+            ended: false,
             certificates,
+        };
+        poll_fn(|cx| {
+            let driven = connection.poll_drive(cx);
+            if connection.driver.session().borrow().is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            driven.map(|outcome| outcome.and(Err(Error::PeerClosed)))
         })
+        .await?;
+        Ok(connection)
     }
 
     /// The certificates that the peer proved, leaf first.
-    pub fn peer_certificates(&self) -> &[rustls_pki_types::CertificateDer<'static>] {
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
 
@@ -50,84 +56,87 @@ impl<IO: Transport> Connection<IO> {
     /// # Errors
     /// The connection failed; every stream on it has got the same error.
     pub async fn next(&mut self) -> Result<Option<Request>, Error> {
-        match self.inner.accept().await {
-            None => Ok(None),
-            Some(Ok((request, respond))) => {
-                let (parts, body) = request.into_parts();
-                let authority = parts.uri.authority().map(|a| a.as_str().to_owned());
-                Ok(Some(Request {
-                    method: parts.method,
-                    authority,
-                    headers: parts.headers,
-                    respond,
-                    body,
-                }))
+        poll_fn(|cx| {
+            let driven = self.poll_drive(cx);
+            let session = self.driver.session();
+            if let Some(NewStream { id, fields }) = session.borrow_mut().next_request() {
+                let handle = Handle::new(session, id);
+                return Poll::Ready(Ok(Some(Request { handle, fields })));
             }
-            Some(Err(error)) => Err(convert(&error)),
+            driven.map(|outcome| outcome.map(|()| None))
+        })
+        .await
+    }
+
+    fn poll_drive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
         }
+        let driven = self.driver.poll(cx);
+        self.ended = driven.is_ready();
+        driven
     }
 
     /// Announces GOAWAY: no new streams, open ones go on. Keep calling [`next`](Self::next).
     pub fn drain(&mut self) {
-        self.inner.graceful_shutdown();
+        self.driver.session().borrow_mut().drain();
     }
 }
 
 /// A request for a stream. Dropped without an answer, it resets the stream.
 pub struct Request {
-    method: Method,
-    authority: Option<String>,
-    headers: HeaderMap,
-    respond: h2::server::SendResponse<Bytes>,
-    body: h2::RecvStream,
+    handle: Handle,
+    fields: RequestFields,
 }
 
 impl Request {
     /// The method; anything but `CONNECT` is to be refused with 400.
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.fields.method
     }
 
     /// Whether it is a plain CONNECT with an authority.
     pub fn is_connect(&self) -> bool {
-        self.method == Method::CONNECT && self.authority.is_some()
+        self.fields.method == Method::CONNECT
+            && self.fields.authority.is_some()
+            && !self.fields.extended
     }
 
     /// `:authority` as sent.
     pub fn authority(&self) -> Option<&str> {
-        self.authority.as_deref()
+        self.fields.authority.as_deref()
     }
 
     /// The other headers.
     pub fn headers(&self) -> &HeaderMap {
-        &self.headers
+        &self.fields.headers
     }
 
     /// Answers 200 with `headers` and hands over the stream.
     ///
     /// # Errors
     /// The stream or its connection is gone.
-    pub fn accept(mut self, headers: HeaderMap) -> Result<Stream, Error> {
-        let mut response = http::Response::new(());
-        *response.headers_mut() = headers;
-        let send = self
-            .respond
-            .send_response(response, false)
-            .map_err(|error| convert(&error))?;
-        Ok(Stream::new(send, self.body))
+    pub fn accept(self, headers: HeaderMap) -> Result<Stream, Error> {
+        self.answer(StatusCode::OK, &headers, false)?;
+        Ok(Stream::new(self.handle))
     }
 
     /// Answers another status with `headers` and ends the stream.
     ///
     /// # Errors
     /// The stream or its connection is gone.
-    pub fn refuse(mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Error> {
-        let mut response = http::Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        self.respond
-            .send_response(response, true)
-            .map_err(|error| convert(&error))?;
+    pub fn refuse(self, status: StatusCode, headers: HeaderMap) -> Result<(), Error> {
+        self.answer(status, &headers, true)?;
+        // Complete as far as we are concerned; the peer need send nothing more (RFC 9113 §8.1).
+        self.handle.session().reset(self.handle.id, code::NO_ERROR);
         Ok(())
+    }
+
+    fn answer(&self, status: StatusCode, headers: &HeaderMap, end: bool) -> Result<(), Error> {
+        self.handle
+            .session()
+            .answer(self.handle.id, end, |out, changed| {
+                encode_response(out, changed, status, headers);
+            })
     }
 }

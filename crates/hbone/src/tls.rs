@@ -1,17 +1,21 @@
-//! TLS under a tunnel: handshakes with a deadline, h2 enforced, peer certificates exposed.
+//! TLS 1.3 under a tunnel: handshakes by rustls with a deadline, h2 enforced, the peer's
+//! certificates exposed; after that the record layer of [`records`]. It refuses to know who the
+//! peer may be: that is the configuration's verifier.
 
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
+mod handshake;
+pub(crate) mod records;
+
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::Error;
+use records::Records;
 
 /// ALPN protocol of every tunnel.
 pub const ALPN: &[u8] = b"h2";
@@ -23,21 +27,31 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Transport for T {}
 
 /// An authenticated connection, ready for HTTP/2.
 pub struct TlsStream<IO> {
-    inner: tokio_rustls::TlsStream<IO>,
+    pub(crate) io: IO,
+    pub(crate) records: Records,
+    /// Bytes that came after the handshake, not decrypted yet.
+    pub(crate) incoming: Vec<u8>,
+    /// Application data that was decrypted with the handshake.
+    pub(crate) early: Vec<u8>,
+    pub(crate) certificates: Arc<[CertificateDer<'static>]>,
 }
 
-/// Takes a TLS connection from a client.
+/// Takes a TLS connection from a client. `config` has to offer ALPN [`ALPN`] and to demand the
+/// client's certificate.
 ///
 /// # Errors
 /// [`Error::PeerPlaintext`], [`Error::PeerTls`], [`Error::PeerAlpn`],
 /// [`Error::PeerHandshakeTimeout`] or the transport's failure.
 pub async fn accept<IO: Transport>(
     io: IO,
-    config: Arc<ServerConfig>,
+    mut config: Arc<ServerConfig>,
     timeout: Duration,
 ) -> Result<TlsStream<IO>, Error> {
-    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(io);
-    finish(async { handshake.await.map(Into::into) }, timeout).await
+    if !config.enable_secret_extraction {
+        Arc::make_mut(&mut config).enable_secret_extraction = true;
+    }
+    let session = UnbufferedServerConnection::new(config).map_err(Error::PeerTls)?;
+    within(timeout, handshake::run(io, session)).await
 }
 
 /// Makes a TLS connection to a server. `name` is what the configuration's verifier is told;
@@ -47,83 +61,34 @@ pub async fn accept<IO: Transport>(
 /// As [`accept`].
 pub async fn connect<IO: Transport>(
     io: IO,
-    config: Arc<ClientConfig>,
+    mut config: Arc<ClientConfig>,
     name: ServerName<'static>,
     timeout: Duration,
 ) -> Result<TlsStream<IO>, Error> {
-    let handshake = tokio_rustls::TlsConnector::from(config).connect(name, io);
-    finish(async { handshake.await.map(Into::into) }, timeout).await
+    if !config.enable_secret_extraction {
+        Arc::make_mut(&mut config).enable_secret_extraction = true;
+    }
+    let session = UnbufferedClientConnection::new(config, name).map_err(Error::PeerTls)?;
+    within(timeout, handshake::run(io, session)).await
 }
 
-async fn finish<IO: Transport>(
-    handshake: impl Future<Output = io::Result<tokio_rustls::TlsStream<IO>>>,
+async fn within<T>(
     timeout: Duration,
-) -> Result<TlsStream<IO>, Error> {
-    let inner = tokio::time::timeout(timeout, handshake)
-        .await
-        .map_err(|_| Error::PeerHandshakeTimeout)?
-        .map_err(handshake_error)?;
-    let stream = TlsStream { inner };
-    if stream.session().alpn_protocol() == Some(ALPN) {
-        Ok(stream)
-    } else {
-        Err(Error::PeerAlpn)
-    }
-}
-
-fn handshake_error(error: io::Error) -> Error {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
-        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-            Error::PeerPlaintext
-        }
-        Some(inner) => Error::PeerTls(inner.clone()),
-        None => error.into(),
-    }
+    handshake: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    // Boxed: the handshake is large and short, the connection's future small and long.
+    let outcome = tokio::time::timeout(timeout, Box::pin(handshake)).await;
+    outcome.unwrap_or(Err(Error::PeerHandshakeTimeout))
 }
 
 impl<IO> TlsStream<IO> {
-    fn session(&self) -> &rustls::CommonState {
-        self.inner.get_ref().1
-    }
-
     /// The certificates that the peer proved, leaf first; empty when it showed none.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        self.session().peer_certificates().unwrap_or_default()
+        &self.certificates
     }
 
     /// The transport under TLS, for its addresses.
     pub fn transport(&self) -> &IO {
-        self.inner.get_ref().0
-    }
-}
-
-impl<IO: Transport> AsyncRead for TlsStream<IO> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl<IO: Transport> AsyncWrite for TlsStream<IO> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        &self.io
     }
 }

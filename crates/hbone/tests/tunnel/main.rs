@@ -1,0 +1,9 @@
+//! The tunnel from outside: against itself (`sim_*`), against a scripted peer (`wire_*`), and
+//! against other implementations (`interop_*`).
+
+mod interop_h2;
+mod sim_pool;
+mod sim_stream;
+mod support;
+mod wire_client;
+mod wire_server;
