@@ -11,7 +11,7 @@ mod worker;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ambit_model::Identity;
@@ -24,11 +24,11 @@ pub use worker::CertificatesWorker;
 
 use crate::ca_client::CaClient;
 use crate::certificate::WorkloadCertificate;
-use crate::error::FetchError;
+use crate::error::{CaError, FetchError};
 use crate::limits::MAX_IDENTITIES;
 use crate::tls::Tls;
 use queue::{Queue, Start};
-use slot::{Slot, State};
+use slot::Slot;
 
 /// How urgent a certificate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something was put in the queue.
     wake: Notify,
+    /// The worker has ended: nothing will be fetched any more.
+    stopped: AtomicBool,
     next_slot: AtomicU64,
     issued: AtomicU64,
     failed: AtomicU64,
@@ -100,7 +102,6 @@ impl std::fmt::Debug for Shared {
 
 impl Certificates {
     /// The handle, and the worker that must be run for anything to happen.
-    #[must_use]
     pub fn new(
         settings: Settings,
         ca: Arc<dyn CaClient>,
@@ -113,6 +114,7 @@ impl Certificates {
             slots: RwLock::default(),
             queue: Mutex::default(),
             wake: Notify::new(),
+            stopped: AtomicBool::new(false),
             next_slot: AtomicU64::new(0),
             issued: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -147,17 +149,13 @@ impl Certificates {
         if let Some(certificate) = slot.valid(self.shared.now()) {
             return Ok(certificate);
         }
-        if self.shared.start(&slot, priority) == Start::TooSoon {
-            return slot.outcome(self.shared.now());
+        let start = self.shared.start(&slot, priority);
+        if self.shared.stopped.load(Ordering::Acquire) {
+            slot.fail(Arc::new(stopping()));
+        } else if start != Start::TooSoon && state.changed().await.is_err() {
+            return Err(FetchError::Forgotten(identity.clone()));
         }
-        loop {
-            if state.changed().await.is_err() {
-                return Err(FetchError::Forgotten(identity.clone()));
-            }
-            if !matches!(&*state.borrow_and_update(), State::Pending) {
-                return slot.outcome(self.shared.now());
-            }
-        }
+        slot.outcome(self.shared.now())
     }
 
     /// Asks for a certificate that a workload of this node will want, without waiting, and keeps
@@ -262,9 +260,23 @@ impl Shared {
         start
     }
 
+    /// Tells those who wait that nothing will come. Set first and told after: who comes in
+    /// between sees it.
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        let error = Arc::new(stopping());
+        for slot in self.slots.read().values() {
+            slot.fail(Arc::clone(&error));
+        }
+    }
+
     fn sorted(&self) -> Vec<Arc<Slot>> {
         let mut slots: Vec<_> = self.slots.read().values().map(Arc::clone).collect();
         slots.sort_by(|a, b| a.identity.cmp(&b.identity));
         slots
     }
+}
+
+fn stopping() -> CaError {
+    CaError::Unreachable("the agent is shutting down".into())
 }

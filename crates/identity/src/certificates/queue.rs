@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use tokio::time::Instant;
@@ -25,11 +25,29 @@ pub(super) enum Start {
 
 type Place = (Priority, u64);
 
+/// What is to be done at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Try again.
+    Retry(Priority),
+    /// Renew, but not before this by the wall clock.
+    Renewal(SystemTime),
+}
+
+impl Due {
+    pub(super) fn priority(self) -> Priority {
+        match self {
+            Self::Retry(priority) => priority,
+            Self::Renewal(_) => Priority::Background,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     ready: BTreeMap<Place, Arc<Slot>>,
     places: HashMap<u64, Place>,
-    timers: BTreeMap<(Instant, u64), (Arc<Slot>, Priority)>,
+    timers: BTreeMap<(Instant, u64), (Arc<Slot>, Due)>,
     due: HashMap<u64, Instant>,
     running: HashSet<u64>,
     failures: HashMap<u64, Failures>,
@@ -87,8 +105,8 @@ impl Queue {
             .map(|(id, _)| *id)
             .collect();
         for id in waiting {
-            if let Some((slot, priority)) = self.disarm(id) {
-                self.enqueue(&slot, priority);
+            if let Some((slot, due)) = self.disarm(id) {
+                self.enqueue(&slot, due.priority());
             }
         }
     }
@@ -111,16 +129,15 @@ impl Queue {
             .min(BACKOFF_MAX)
     }
 
-    /// Puts the slot in line at `due`.
-    pub(super) fn arm(&mut self, slot: &Arc<Slot>, priority: Priority, due: Instant) {
+    /// Remembers what is to be done with the slot at `at`; replaces what was.
+    pub(super) fn arm(&mut self, slot: &Arc<Slot>, due: Due, at: Instant) {
         self.disarm(slot.id);
-        self.timers
-            .insert((due, slot.id), (Arc::clone(slot), priority));
-        self.due.insert(slot.id, due);
+        self.timers.insert((at, slot.id), (Arc::clone(slot), due));
+        self.due.insert(slot.id, at);
     }
 
-    /// Takes what is due, with the urgency it was armed with.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Arc<Slot>, Priority)> {
+    /// Takes one whose time has come.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Arc<Slot>, Due)> {
         let (due, id) = *self.timers.first_key_value()?.0;
         if due <= now { self.disarm(id) } else { None }
     }
@@ -159,7 +176,7 @@ impl Queue {
         self.running.remove(&id);
     }
 
-    fn disarm(&mut self, id: u64) -> Option<(Arc<Slot>, Priority)> {
+    fn disarm(&mut self, id: u64) -> Option<(Arc<Slot>, Due)> {
         let due = self.due.remove(&id)?;
         self.timers.remove(&(due, id))
     }

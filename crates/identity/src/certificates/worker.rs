@@ -5,19 +5,24 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::slot::{Slot, State};
+use super::queue::Due;
+use super::slot::Slot;
 use super::{Priority, Shared};
 use crate::ca_client::SignRequest;
 use crate::certificate::WorkloadCertificate;
 use crate::csr::CertificateRequest;
 use crate::error::CaError;
 use crate::limits::CLOCK_RECHECK;
+
+/// An authority whose certificates are past their half life when they arrive is not asked in a
+/// tight loop.
+const MIN_RENEWAL_WAIT: Duration = Duration::from_secs(1);
 
 /// Does the work behind [`super::Certificates`].
 #[derive(Debug)]
@@ -33,7 +38,8 @@ impl CertificatesWorker {
         Self { shared }
     }
 
-    /// Works until `shutdown`, then abandons what is under way.
+    /// Works until `shutdown`, then abandons what is under way and tells those who wait. The
+    /// certificates that are there stay usable.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let mut running: JoinSet<Outcome> = JoinSet::new();
@@ -59,6 +65,7 @@ impl CertificatesWorker {
             }
         }
         running.shutdown().await;
+        self.shared.stop();
     }
 
     fn start_ready(&self, running: &mut JoinSet<Outcome>) {
@@ -77,33 +84,26 @@ impl CertificatesWorker {
     /// Puts what is due in line, but renews only by the wall clock and only what is wanted.
     fn take_due(&self) {
         loop {
-            let Some((slot, priority)) = self.shared.queue.lock().take_due(Instant::now()) else {
-                break;
-            };
-            if priority == Priority::Background && self.put_off(&slot) {
-                continue;
+            let taken = self.shared.queue.lock().take_due(Instant::now());
+            let Some((slot, due)) = taken else { break };
+            match due {
+                Due::Renewal(at) if self.shared.now() < at => self.arm_renewal(&slot, at),
+                _ if due.priority() == Priority::Background && !slot.wanted() => {
+                    self.drop_slot(&slot)
+                }
+                _ => self.shared.queue.lock().enqueue(&slot, due.priority()),
             }
-            self.shared.queue.lock().enqueue(&slot, priority);
         }
     }
 
-    /// Whether a renewal that is due is not to be made now: too early, or not wanted any more.
-    fn put_off(&self, slot: &Arc<Slot>) -> bool {
-        let Some(State::Ready(certificate, failure)) = slot.state() else {
-            return false;
-        };
-        if failure.is_none() && self.shared.now() < certificate.half_life() - early(&certificate) {
-            self.arm_renewal(slot, &certificate);
-            return true;
-        }
-        if slot.wanted() {
-            return false;
-        }
+    /// Drops a certificate that no workload is known for and no connection asked for.
+    fn drop_slot(&self, slot: &Arc<Slot>) {
         tracing::debug!(identity = %slot.identity, "certificate not used any more: not renewed");
-        self.shared.slots.write().remove(&slot.identity);
+        if self.shared.current(slot) {
+            self.shared.slots.write().remove(&slot.identity);
+        }
         self.shared.queue.lock().remove(slot.id);
         slot.close();
-        true
     }
 
     fn finish(&self, slot: &Arc<Slot>, result: Result<WorkloadCertificate, CaError>) {
@@ -112,57 +112,63 @@ impl CertificatesWorker {
             return;
         }
         match result {
-            Ok(certificate) => {
-                self.shared.issued.fetch_add(1, Ordering::Relaxed);
-                let certificate = Arc::new(certificate);
-                tracing::debug!(identity = %slot.identity, "certificate received");
-                self.shared.queue.lock().succeeded(slot);
-                self.arm_renewal(slot, &certificate);
-                slot.succeed(certificate);
-            }
-            Err(error) => {
-                self.shared.failed.fetch_add(1, Ordering::Relaxed);
-                let now = Instant::now();
-                let kept = slot.valid(self.shared.now()).is_some();
-                let mut queue = self.shared.queue.lock();
-                let wait = queue.failed(slot, error.is_unreachable(), now);
-                let priority = if kept {
-                    Priority::Background
-                } else {
-                    Priority::Warmup
-                };
-                queue.arm(slot, priority, now + wait);
-                drop(queue);
-                tracing::warn!(%error, retry_in = ?wait, old_certificate_kept = kept, "no certificate");
-                slot.fail(Arc::new(error));
-            }
+            Ok(certificate) => self.succeed(slot, Arc::new(certificate)),
+            Err(error) => self.fail(slot, error),
         }
     }
 
-    /// Looks again when half of the life is over by the wall clock, or in a minute, whatever
-    /// comes first: the wall clock may be set.
-    fn arm_renewal(&self, slot: &Arc<Slot>, certificate: &WorkloadCertificate) {
-        let at = certificate.half_life() - jitter(certificate);
+    fn succeed(&self, slot: &Arc<Slot>, certificate: Arc<WorkloadCertificate>) {
+        self.shared.issued.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(identity = %slot.identity, "certificate received");
+        let renew_at = certificate.half_life() - jitter(&certificate);
+        {
+            // State and queue change together: who looks at both sees one or the other.
+            let mut queue = self.shared.queue.lock();
+            slot.succeed(certificate);
+            queue.succeeded(slot);
+        }
+        self.arm_renewal(slot, renew_at);
+    }
+
+    fn fail(&self, slot: &Arc<Slot>, error: CaError) {
+        self.shared.failed.fetch_add(1, Ordering::Relaxed);
+        let kept = slot.valid(self.shared.now()).is_some();
+        let priority = if kept {
+            Priority::Background
+        } else {
+            Priority::Warmup
+        };
+        let error = Arc::new(error);
+        let wait = {
+            let mut queue = self.shared.queue.lock();
+            let now = Instant::now();
+            slot.fail(Arc::clone(&error));
+            let wait = queue.failed(slot, error.is_unreachable(), now);
+            queue.arm(slot, Due::Retry(priority), now + wait);
+            wait
+        };
+        tracing::warn!(%error, retry_in = ?wait, old_certificate_kept = kept, "no certificate");
+    }
+
+    /// Looks again at the time of renewal, or in a minute if that is sooner: the wall clock may
+    /// be set meanwhile.
+    fn arm_renewal(&self, slot: &Arc<Slot>, at: SystemTime) {
         let wait = at.duration_since(self.shared.now()).unwrap_or_default();
-        let wait = wait.clamp(Duration::from_secs(1), CLOCK_RECHECK);
+        let wait = wait.clamp(MIN_RENEWAL_WAIT, CLOCK_RECHECK);
         self.shared
             .queue
             .lock()
-            .arm(slot, Priority::Background, Instant::now() + wait);
+            .arm(slot, Due::Renewal(at), Instant::now() + wait);
     }
 }
 
-/// How much before its half life a certificate may be renewed, so that those that were issued
-/// together are not renewed together: a tenth of its life.
-fn early(certificate: &WorkloadCertificate) -> Duration {
+/// How much before its half life a certificate is renewed: up to a tenth of its life, so that
+/// those that were issued together are not renewed together.
+fn jitter(certificate: &WorkloadCertificate) -> Duration {
     let life = certificate
         .not_after()
         .duration_since(certificate.not_before());
-    life.unwrap_or_default() / 10
-}
-
-fn jitter(certificate: &WorkloadCertificate) -> Duration {
-    early(certificate).mul_f64(rand::rng().random_range(0.0..1.0))
+    (life.unwrap_or_default() / 10).mul_f64(rand::rng().random_range(0.0..1.0))
 }
 
 async fn obtain(shared: &Shared, slot: &Slot) -> Result<WorkloadCertificate, CaError> {
