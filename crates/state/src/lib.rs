@@ -22,6 +22,9 @@ mod store;
 mod upstream;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use change::{Applied, Change, Counts, Settings};
 pub use dump::Dump;
 pub use inbound::{InboundError, InboundRequest, InboundTarget};

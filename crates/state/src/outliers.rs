@@ -70,6 +70,18 @@ impl Outliers {
             .is_some_and(|entry| entry.remaining(now).is_some())
     }
 
+    /// How many endpoints are remembered, left out or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+
+    /// Whether no endpoint is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The table as it is at `now`, held for the choice of one endpoint.
     pub(crate) fn view(&self, now: Instant) -> View<'_> {
         View {

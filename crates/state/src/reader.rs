@@ -92,6 +92,13 @@ impl Reader {
         }
     }
 
+    /// Whether nothing is known at all: every index is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let store = self.shared.store.read();
+        store.workloads.is_empty() && store.services.is_empty() && store.policies.is_empty()
+    }
+
     /// A workload by its discovery name.
     #[must_use]
     pub fn find_workload_by_uid(&self, uid: &WorkloadUid) -> Option<Arc<Workload>> {

@@ -90,6 +90,10 @@ impl Policies {
         self.by_key.values()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty() && self.global.is_empty() && self.by_namespace.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

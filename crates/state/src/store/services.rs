@@ -144,6 +144,13 @@ impl Services {
         self.by_key.values()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+            && self.by_address.is_empty()
+            && self.by_range.is_empty()
+            && self.by_hostname.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }

@@ -124,6 +124,13 @@ impl Workloads {
         self.endpoints.keys()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_uid.is_empty()
+            && self.by_address.is_empty()
+            && self.by_node.is_empty()
+            && self.endpoints.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_uid.len()
     }
