@@ -14,7 +14,7 @@ pub mod flags {
 
 /// Value of map `NETNS`, by namespace cookie: what to do with sockets of that network namespace.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NetnsEntry {
     /// See [`flags`].
     pub flags: u32,
@@ -26,6 +26,19 @@ pub struct NetnsEntry {
     pub v6: Address,
     /// All of the pod's addresses; connections between them are the pod's own affair.
     pub addresses: [Address; MAX_ADDRESSES],
+}
+
+impl NetnsEntry {
+    /// Whether `address` is one of the pod's own.
+    #[inline(always)]
+    #[must_use]
+    pub fn owns(&self, address: &Address) -> bool {
+        let mut found = false;
+        for (index, own) in self.addresses.iter().enumerate() {
+            found |= (index as u32) < self.count && own.same(address);
+        }
+        found
+    }
 }
 
 /// What a socket was doing when its destination was recorded.
@@ -56,7 +69,7 @@ pub struct Destination {
 
 /// Key of map `LISTENERS`: the agent's inbound listener of a pod.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ListenerKey {
     /// Cookie of the pod's network namespace.
     pub netns: u64,

@@ -1,13 +1,30 @@
 //! The handle on capture: opening, enrolling, releasing.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
-use crate::{Error, Listeners, Options, OriginalDestinations, Pod};
+use ambit_ebpf_common::{CONGESTION_NAME, MAX_KUBELETS, NetnsEntry, Settings, flags};
+
+use crate::error::{Doing, Error};
+use crate::pins::{Agent, Lock, Ownership, Pins};
+use crate::pod::Enrolment;
+use crate::table::Table;
+use crate::{Dump, DumpPod, Listeners, Options, OriginalDestinations, Pod};
+use crate::{address, netns, objects, requirements};
 
 /// Capture on this node. All methods may be called from any thread; those that change something block for
 /// milliseconds, so call them from the control thread. Dropping it leaves capture in force.
 #[derive(Debug)]
-pub struct Capture {}
+pub struct Capture {
+    pins: Pins,
+    cgroup: PathBuf,
+    generation: u64,
+    ownership: Ownership,
+    enrolment: Enrolment,
+    kubelets: Table<u32, u32>,
+    origins: OriginalDestinations,
+}
 
 impl Capture {
     /// Checks the machine, then loads and attaches the programs, or adopts what an earlier agent pinned in
@@ -15,8 +32,30 @@ impl Capture {
     ///
     /// # Errors
     /// [`Error::Missing`] names everything that the machine lacks.
-    pub fn open(_options: Options) -> Result<Self, Error> {
-        Err(Error::Missing(Vec::new()))
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let machine = requirements::check(&options)?;
+        let pins = Pins::new(options.directory);
+        pins.create()?;
+        let lock = pins.lock()?;
+        let (ownership, mut agent) = Ownership::open(&pins)?;
+        agent.generation += 1;
+        ownership.write(&agent)?;
+        let capture = Self {
+            cgroup: machine.cgroup,
+            generation: agent.generation,
+            enrolment: {
+                objects::create_maps(&pins)?;
+                Enrolment::open(&pins)?
+            },
+            kubelets: Table::open_existing(&pins.map("KUBELETS"))?,
+            origins: OriginalDestinations::open(&pins.map("FLOWS"))?,
+            ownership,
+            pins,
+        };
+        capture.configure(options.congestion.as_deref())?;
+        capture.attach(agent)?;
+        drop(lock);
+        Ok(capture)
     }
 
     /// Captures a pod, or brings an enrolled one up to date (new listeners first, so nothing is refused).
@@ -25,31 +64,47 @@ impl Capture {
     /// # Errors
     /// For a pod that cannot be captured, or when the kernel refuses.
     pub fn enroll(&self, pod: &Pod<'_>) -> Result<(), Error> {
-        Err(Error::PodUnknown { cookie: pod.cookie })
+        let _lock = self.lock()?;
+        self.enrolment.enroll(pod)
     }
 
     /// Hands the pod's new connections to other listeners, without a gap: close the old ones afterwards.
+    /// A family without a new listener keeps the one it has.
     ///
     /// # Errors
     /// When the pod is not enrolled.
-    pub fn set_listeners(&self, cookie: u64, _listeners: Listeners<'_>) -> Result<(), Error> {
-        Err(Error::PodUnknown { cookie })
+    pub fn set_listeners(&self, cookie: u64, listeners: Listeners<'_>) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        self.enrolment.require(cookie)?;
+        self.enrolment.set_listeners(cookie, listeners)
     }
 
     /// Ends the capture of a pod and restores its namespace. Open connections are left alone.
     ///
     /// # Errors
     /// When the kernel refuses; releasing a pod that is not enrolled is no error.
-    pub fn release(&self, _cookie: u64) -> Result<(), Error> {
-        Ok(())
+    pub fn release(&self, cookie: u64) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        self.enrolment.release(cookie)
     }
 
     /// Releases every pod that is not in `keep` and returns their cookies.
     ///
     /// # Errors
     /// As [`Capture::release`].
-    pub fn release_stale(&self, _keep: &[u64]) -> Result<Vec<u64>, Error> {
-        Ok(Vec::new())
+    pub fn release_stale(&self, keep: &[u64]) -> Result<Vec<u64>, Error> {
+        let _lock = self.lock()?;
+        let stale = |cookie: &u64| !keep.contains(cookie);
+        let cookies: Vec<u64> = self
+            .enrolment
+            .cookies()?
+            .into_iter()
+            .filter(stale)
+            .collect();
+        for cookie in &cookies {
+            self.enrolment.release(*cookie)?;
+        }
+        Ok(cookies)
     }
 
     /// Cookies of the enrolled pods, those adopted from an earlier agent included.
@@ -57,13 +112,13 @@ impl Capture {
     /// # Errors
     /// When the kernel refuses.
     pub fn enrolled(&self) -> Result<Vec<u64>, Error> {
-        Ok(Vec::new())
+        self.enrolment.cookies()
     }
 
     /// A handle for the data path.
     #[must_use]
     pub fn original_destinations(&self) -> OriginalDestinations {
-        OriginalDestinations {}
+        self.origins.clone()
     }
 
     /// See [`OriginalDestinations::take`].
@@ -74,24 +129,67 @@ impl Capture {
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Option<SocketAddr> {
-        self.original_destinations().take(cookie, local, peer)
+        self.origins.take(cookie, local, peer)
     }
 
     /// Connections of this process (thread-group id in the initial pid namespace) to pods are probes and
-    /// reach the application directly.
+    /// reach the application directly. They do so with the agent down, too.
     ///
     /// # Errors
     /// When there is no such process, or the kernel refuses.
-    pub fn note_kubelet(&self, _tgid: u32) -> Result<(), Error> {
-        Ok(())
+    pub fn note_kubelet(&self, tgid: u32) -> Result<(), Error> {
+        let path = format!("/proc/{tgid}/ns/net");
+        let cookie = std::fs::File::open(&path)
+            .and_then(|netns| netns::cookie(netns.as_fd()))
+            .doing(|| format!("find the network namespace of process {tgid}"))?;
+        let _lock = self.lock()?;
+        self.kubelets
+            .set(&tgid, &1)
+            .doing(|| format!("note process {tgid}"))?;
+        self.enrolment
+            .change(cookie, |entry| entry.flags |= flags::KUBELET)
     }
 
     /// Undoes [`Capture::note_kubelet`].
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn forget_kubelet(&self, _tgid: u32) -> Result<(), Error> {
+    pub fn forget_kubelet(&self, tgid: u32) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        self.kubelets
+            .remove(&tgid)
+            .doing(|| format!("forget process {tgid}"))?;
+        if self.noted_kubelets()?.is_empty() {
+            self.enrolment.forget_kubelets()?;
+        }
         Ok(())
+    }
+
+    /// What is captured, for diagnostics.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn dump(&self) -> Result<Dump, Error> {
+        let mut pods = Vec::new();
+        for cookie in self.enrolment.cookies()? {
+            let Some(entry) = self.enrolment.find(cookie)? else {
+                continue;
+            };
+            pods.push(DumpPod {
+                cookie,
+                addresses: addresses(&entry),
+                dns: entry.flags & flags::DNS != 0,
+                inbound: objects::open_attached(&self.pins.pod(cookie))?.is_some(),
+            });
+        }
+        Ok(Dump {
+            directory: self.pins.root().to_owned(),
+            cgroup: self.cgroup.clone(),
+            generation: self.generation,
+            pods,
+            kubelets: self.noted_kubelets()?,
+            pending_connections: self.origins.pending(),
+        })
     }
 
     /// Releases all pods and removes every program, map, pin, rule and setting.
@@ -99,6 +197,63 @@ impl Capture {
     /// # Errors
     /// When the kernel refuses.
     pub fn uninstall(self) -> Result<(), Error> {
-        Ok(())
+        let _lock = self.lock()?;
+        for cookie in self.enrolment.cookies()? {
+            self.enrolment.release(cookie)?;
+        }
+        self.pins.remove_all()
     }
+
+    fn lock(&self) -> Result<Lock, Error> {
+        let lock = self.pins.lock()?;
+        self.ownership.require(self.generation)?;
+        Ok(lock)
+    }
+
+    fn configure(&self, congestion: Option<&str>) -> Result<(), Error> {
+        let mut settings = Settings::default();
+        let name = congestion
+            .unwrap_or_default()
+            .bytes()
+            .take(CONGESTION_NAME - 1);
+        for (to, from) in settings.congestion.iter_mut().zip(name) {
+            *to = from;
+        }
+        let table: Table<u32, Settings> = Table::open_existing(&self.pins.map("SETTINGS"))?;
+        table
+            .set(&0, &settings)
+            .doing(|| "write the settings".to_owned())
+    }
+
+    /// Attaches the programs that are missing and replaces those of another version. The fingerprints are
+    /// written last: when this is interrupted, the next agent does it again.
+    fn attach(&self, mut agent: Agent) -> Result<(), Error> {
+        let (node, pod) = objects::fingerprints();
+        if agent.node != node || !objects::node_is_attached(&self.pins) {
+            objects::attach_node(&self.pins, &self.cgroup)?;
+            tracing::info!(cgroup = %self.cgroup.display(), "attached the node's programs");
+        }
+        if agent.pod != pod {
+            for cookie in self.pins.pods() {
+                objects::attach_pod(&self.pins, cookie, None)?;
+            }
+        }
+        (agent.node, agent.pod) = (node, pod);
+        self.ownership.write(&agent)
+    }
+
+    fn noted_kubelets(&self) -> Result<Vec<u32>, Error> {
+        self.kubelets
+            .keys(MAX_KUBELETS)
+            .doing(|| "read the map KUBELETS".to_owned())
+    }
+}
+
+fn addresses(entry: &NetnsEntry) -> Vec<std::net::IpAddr> {
+    entry
+        .addresses
+        .iter()
+        .take(entry.count as usize)
+        .map(|a| address::to_ip(*a))
+        .collect()
 }

@@ -28,18 +28,29 @@
 //! # }
 //! ```
 
+mod address;
 mod capture;
+mod dump;
 mod error;
 mod limits;
+mod mounts;
+mod netlink;
 mod netns;
+mod objects;
 mod options;
 mod origin;
+mod pins;
 mod pod;
+mod requirements;
+mod routing;
+mod sys;
+mod table;
 
 pub use ambit_ebpf_common::{
     DNS_PROXY_PORT, HBONE_PORT, INBOUND_PORT, MARK, ORIGINAL_SOURCE_MARK, OUTBOUND_PORT,
 };
 pub use capture::Capture;
+pub use dump::{Dump, DumpPod};
 pub use error::{Error, Missing};
 pub use limits::MAX_ADDRESSES;
 pub use options::Options;

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+
+use crate::mounts;
 
 /// `SO_NETNS_COOKIE`, Linux 5.14.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -61,4 +64,34 @@ fn datagram_socket() -> io::Result<OwnedFd> {
             Ok(OwnedFd::from_raw_fd(fd))
         }
     }
+}
+
+/// Cookie of this thread's network namespace.
+pub(crate) fn own_cookie() -> io::Result<u64> {
+    socket_netns_cookie(datagram_socket()?.as_fd())
+}
+
+/// Finds a network namespace that somebody still uses: this process by a descriptor, another process by
+/// living in it, or a mount. Returns `None` when nobody does, and then there is nothing left to restore.
+pub(crate) fn find(inode: u64) -> Option<OwnedFd> {
+    let name = format!("net:[{inode}]");
+    let is_it =
+        |link: &Path| std::fs::read_link(link).is_ok_and(|target| target == Path::new(&name));
+    let entries = |directory: &str| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let own = entries("/proc/self/fd").map(|entry| entry.path());
+    let processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
+    let mounted = mounts::all().unwrap_or_default().into_iter();
+    let mounted = mounted
+        .filter(|m| m.kind == "nsfs" && m.root == name)
+        .map(|m| m.point);
+    own.chain(processes)
+        .filter(|link| is_it(link))
+        .chain(mounted)
+        .find_map(|path| std::fs::File::open(path).ok())
+        .map(OwnedFd::from)
+}
+
+/// Inode number of a network namespace.
+pub(crate) fn inode(netns: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(netns)?.st_ino)
 }
