@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask <command>`. Dispatch only; each command has its module.
 
 mod codegen;
+mod ebpf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -14,6 +15,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compile the BPF programs into ebpf/objects.
+    Ebpf {
+        /// Fail when the committed objects are not what the source compiles to.
+        #[arg(long)]
+        check: bool,
+    },
     /// Generate the Rust types of the protocol definitions in crates/proto/proto.
     Codegen {
         /// Fail when the committed code differs from what would be generated.
@@ -24,6 +31,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Ebpf { check } => ebpf::run(check),
         Command::Codegen { check } => codegen::run(check),
     }
 }
