@@ -1,13 +1,18 @@
 //! The project's own commands: `cargo xtask <command>`. Dispatch only; each command has its module.
 
+mod bench;
 mod codegen;
 mod ebpf;
+mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Ambit's own build, test and demonstration commands")]
+#[command(
+    name = "cargo xtask",
+    about = "Ambit's own build, test and demonstration commands"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -15,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure the mesh beside a direct connection.
+    Bench(bench::Options),
     /// Compile the BPF programs into ebpf/objects.
     Ebpf {
         /// Fail when the committed objects are not what the source compiles to.
@@ -31,6 +38,7 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Bench(options) => bench::run(&options),
         Command::Ebpf { check } => ebpf::run(check),
         Command::Codegen { check } => codegen::run(check),
     }

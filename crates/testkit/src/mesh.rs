@@ -443,7 +443,8 @@ impl Mesh {
 }
 
 /// Looks for a file by name, at most one directory deep.
-fn find_file(directory: &Path, name: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn find_file(directory: &Path, name: &str) -> Option<PathBuf> {
     let direct = directory.join(name);
     if direct.exists() {
         return Some(direct);

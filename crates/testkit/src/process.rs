@@ -44,6 +44,21 @@ impl Program {
     /// # Errors
     /// When it cannot be started.
     pub fn start(host: &Host, launch: &Launch<'_>) -> Result<Self> {
+        Self::run(launch, |command| host.spawn(command))
+    }
+
+    /// Starts it where the caller is.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_here(launch: &Launch<'_>) -> Result<Self> {
+        Self::run(launch, Command::spawn)
+    }
+
+    fn run(
+        launch: &Launch<'_>,
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
+    ) -> Result<Self> {
         let log = launch.log_directory.join(format!("{}.log", launch.name));
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -59,8 +74,7 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
-        let child = host
-            .spawn(&mut command)
+        let child = spawn(&mut command)
             .with_context(|| format!("cannot start {}", launch.program.display()))?;
         Ok(Self {
             name: launch.name.to_owned(),
