@@ -5,6 +5,7 @@
 
 pub mod authorize;
 pub mod connections;
+pub mod demand;
 pub mod dial;
 pub mod failure;
 pub mod headers;
@@ -22,13 +23,14 @@ pub mod resolver;
 pub mod workers;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ambit_identity::Certificates;
 use ambit_model::{ClusterId, NetworkId, NodeName, TrustDomain};
 use ambit_net::SocketSettings;
 use ambit_state::Reader;
 use ambit_telemetry::Metrics;
+use ambit_xds::Demand;
 use tokio::sync::watch;
 
 pub use connections::{Connections, Direction, Live};
@@ -99,6 +101,8 @@ pub struct Mesh {
     pub certificates: Certificates,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Asks discovery for single addresses, where it is not subscribed to all.
+    pub demand: OnceLock<Demand>,
     /// DNS for names that discovery gives instead of addresses.
     pub resolver: Arc<dyn Resolve>,
     /// What was told at start.

@@ -53,6 +53,9 @@ pub enum Failure {
         /// How long was waited.
         waited: Duration,
     },
+    /// Discovery could not be asked about an address.
+    #[error("discovery could not be asked about the destination")]
+    Discovery(#[source] ambit_xds::DemandError),
     /// No certificate for the pod.
     #[error("no certificate for the local workload")]
     LocalCertificate(#[source] FetchError),
@@ -185,7 +188,7 @@ impl Failure {
             ),
             Self::Denied { .. } => answer(Status::UNAUTHORIZED, Flag::Deny, None, false),
             Self::SelfCall(_) => answer(Status::BAD_REQUEST, Flag::None, Some("self_call"), false),
-            Self::LocalUnknown { .. } => {
+            Self::LocalUnknown { .. } | Self::Discovery(_) => {
                 answer(Status::SERVICE_UNAVAILABLE, Flag::None, None, false)
             }
             Self::LocalCertificate(_) => answer(

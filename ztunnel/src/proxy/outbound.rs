@@ -13,6 +13,7 @@ use ambit_telemetry::{Connection, Outcome, Party, Reporter, Security, TunnelTarg
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 
+use super::demand;
 use super::dial::{self, Call, Dialled, Remote};
 use super::failure::Chain;
 use super::relay::{relay, reset};
@@ -84,6 +85,7 @@ async fn open(
     about.destination_address = destination;
     let workload = pod.as_source(&worker.mesh, source.ip()).await?;
     about.source.workload = Some(Arc::clone(&workload));
+    demand::learn(&worker.mesh, destination.ip(), &pod.namespace).await?;
     let dialled = dial(worker, pod, &workload, destination, about).await?;
     about.destination.declared = dialled.declared.map(Arc::new);
     let live = Live {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::headers::baggage;
-use super::{Connections, Failure, Mesh, limits};
+use super::{Connections, Failure, Mesh, demand, limits};
 
 /// How a pod's connections come to its listeners.
 #[derive(Clone, Debug)]
@@ -125,6 +125,7 @@ impl Pod {
         if let Some(found) = self.find(mesh, address) {
             return Ok(found);
         }
+        demand::learn(mesh, address, &self.namespace).await?;
         let mut complete = mesh.complete.clone();
         let known = tokio::time::timeout(limits::WORKLOAD_WAIT, complete.wait_for(|done| *done));
         // The sender lives as long as the agent.
@@ -148,6 +149,7 @@ impl Pod {
         if let Some(found) = self.find(mesh, address) {
             return Ok(found);
         }
+        demand::learn(mesh, address, &self.namespace).await?;
         let mut changes = mesh.state.changes();
         let known = tokio::time::timeout(limits::WORKLOAD_WAIT, async {
             loop {

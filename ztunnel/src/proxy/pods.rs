@@ -11,7 +11,7 @@ use std::time::Duration;
 use ambit_identity::Priority;
 use ambit_model::{Identity, PodUid};
 use ambit_net::{Hop, ListenOptions, listen};
-use ambit_telemetry::Cut;
+use ambit_telemetry::{Cut, Metrics};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -181,6 +181,12 @@ impl Pods {
             .request(&pod.identity, Priority::Warmup);
         self.served.lock().insert(pod.uid.clone(), Arc::clone(pod));
         outcome
+    }
+
+    /// The agent's counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.mesh.metrics
     }
 
     /// Served pods, the oldest first.
