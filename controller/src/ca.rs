@@ -20,3 +20,6 @@ pub use rotation::Maintenance;
 pub use service::{CaEvents, CaService, NoEvents, NodeIdentities, Refusal};
 pub use serving::{ServingCertificate, TlsIncoming};
 pub use token::{NodeTokens, TokenError};
+
+#[cfg(test)]
+mod tests;

@@ -245,13 +245,35 @@ impl Authority {
         Self::from_pem(pem, options.now)
     }
 
-    /// A subordinate authority, for tests of chains and for plugging in.
+    /// A subordinate authority that lives in memory only.
     pub fn intermediate(
         &self,
         name: &str,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Self, IssueError> {
+        let (cert_pem, key_pem) = self.intermediate_pem(name, lifetime, now)?;
+        let above: String = self
+            .intermediates
+            .iter()
+            .map(|c| x509::pem("CERTIFICATE", c))
+            .collect();
+        let pem = AuthorityPem {
+            ca_cert: &cert_pem,
+            ca_key: &key_pem,
+            cert_chain: &above,
+            root_cert: &self.roots_pem(),
+        };
+        Self::from_pem(pem, now)
+    }
+
+    /// Certificate and key of a subordinate authority, to be plugged in elsewhere.
+    pub fn intermediate_pem(
+        &self,
+        name: &str,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<(String, String), IssueError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -259,17 +281,12 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.use_authority_key_identifier_extension = true;
-        let not_after = self.set_dates(&mut params, lifetime, now)?;
-        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
-        let mut intermediates = vec![certificate.clone()];
-        intermediates.extend_from_slice(&self.intermediates);
-        let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self {
-            issuer,
-            intermediates,
-            roots: self.roots.clone(),
-            not_after,
-        })
+        self.set_dates(&mut params, lifetime, now)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((
+            x509::pem("CERTIFICATE", certificate.der()),
+            key.serialize_pem(),
+        ))
     }
 
     /// Signs a request for `identity` and nobody else. The life is cut where the authority's own
