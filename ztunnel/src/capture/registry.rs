@@ -215,6 +215,19 @@ impl<R: PodRuntime, I: Interception> Registry<R, I> {
         self.settle();
     }
 
+    /// Tells why a pod that was not even understood is not captured. One that was captured before
+    /// under the same uid stays listed as it was.
+    pub fn refuse(&mut self, uid: PodUid, reason: String) {
+        if let Some(listed) = &mut self.listed {
+            listed.insert(uid.clone());
+        }
+        let reason = reason.chars().take(REASON).collect();
+        self.news.push(Outcome {
+            uid,
+            state: OutcomeState::Pending(reason),
+        });
+    }
+
     /// The snapshot is complete: pods it did not list leave, and what an earlier agent captured
     /// and nobody lists any more is released.
     pub async fn snapshot_complete(&mut self) {

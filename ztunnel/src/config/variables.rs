@@ -61,7 +61,7 @@ sections! {
         AMBIT_CLIENT_CERT "file" "" "PEM chain with which the agent identifies itself to the control plane; needs `AMBIT_CLIENT_KEY`.";
         AMBIT_CLIENT_KEY "file" "" "PEM key of `AMBIT_CLIENT_CERT`.";
         SECRET_TTL "duration" "`24h`" "Lifetime to ask for. Renewed at half of it.";
-        FAKE_CA "true or false" "`false`" "Sign certificates in the process with a well-known root. For tests only: anyone can forge them.";
+        FAKE_CA "true or false" "`false`" "Sign certificates in the process with a root made at start, which nobody else trusts. For tests only.";
         CRL_PATH "file" "" "PEM bundle of revocation lists, read again when it changes. Peers it revokes are refused and cut.";
         TLS12_ENABLED "true or false" "`false`" "Accept TLS 1.2 besides 1.3.";
         COMPLIANCE_POLICY "`pqc` or empty" "" "`pqc`: only post-quantum key exchange (X25519MLKEM768). Without it that exchange is offered first.";
