@@ -78,7 +78,7 @@ impl App {
             mesh: &mesh,
             complete,
         };
-        serve::discovery(&mut tasks, &config, parts, &readiness, &shutdown);
+        serve::discovery(&mut tasks, &config, parts, &readiness, &shutdown)?;
         let (following, followed) = (Arc::clone(&mesh), Arc::clone(&pods));
         tasks.spawn("policy changes", redecide::follow(following, followed));
         let node = config.node.name.clone();

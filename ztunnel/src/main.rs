@@ -1,1 +1,64 @@
-fn main() {}
+//! The node agent's process: reads the environment, sets up log and limits, and runs the agent.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ambit_runtime::admin::LogControl;
+use ambit_telemetry::{LogHandle, LogOptions, Metrics, logging};
+use anyhow::Context;
+use ztunnel::app::{App, Process};
+use ztunnel::config::Config;
+
+/// The log, as the admin server changes it.
+struct Log(LogHandle);
+
+impl LogControl for Log {
+    fn current(&self) -> String {
+        self.0.current()
+    }
+
+    fn set(&self, levels: &str) -> Result<(), String> {
+        self.0.set(levels).map_err(|error| error.to_string())
+    }
+
+    fn reset(&self) -> Result<(), String> {
+        self.0.reset().map_err(|error| error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "there may be no log yet")]
+            {
+                eprintln!("ztunnel: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let config = Config::from_environment()?;
+    let metrics = Arc::new(Metrics::new("ztunnel", env!("CARGO_PKG_VERSION")));
+    let options = LogOptions {
+        filter: config.logging.filter.clone(),
+        json: config.logging.json,
+    };
+    let log = logging::init(&options, metrics.telemetry.log_lines_dropped.clone())?;
+    if let Err(error) = ambit_net::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let process = Process {
+        metrics,
+        log: Arc::new(Log(log.clone())),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the control thread's runtime")?;
+    let ended = runtime.block_on(async { App::start(config, process).await?.run().await });
+    log.flush();
+    ended
+}

@@ -44,6 +44,38 @@ async fn world() -> World {
     }
 }
 
+/// The same world with capture programs instead of rules.
+async fn captured_world(directory: &str) -> World {
+    let (a, b) = two_pods();
+    let ca = LocalCa::new();
+    let agent = |side| {
+        let directory = format!(
+            "/sys/fs/bpf/ambit-test-{directory}-{side}-{}",
+            std::process::id()
+        );
+        let options = ambit_ebpf::Options {
+            directory: directory.into(),
+            ..Default::default()
+        };
+        Agent::start_with(&ca, 2, Some(ambit_ebpf::Capture::open(options).unwrap()))
+    };
+    let (client, server) = (agent("a"), agent("b"));
+    for agent in [&client, &server] {
+        agent.apply(vec![
+            Change::Workload(a.workload()),
+            Change::Workload(b.workload()),
+        ]);
+    }
+    client.serve(&a).await;
+    server.serve(&b).await;
+    World {
+        a,
+        b,
+        client,
+        server,
+    }
+}
+
 fn policy(name: &str, action: Action, rules: Vec<Rule>) -> Change {
     Change::Policy(AuthorizationPolicy {
         key: PolicyKey::new("test", name),
@@ -77,8 +109,16 @@ async fn refused(from: &TestPod, to: SocketAddr) {
 }
 
 #[tokio::test]
-async fn bytes_go_through_the_tunnel_both_ways_and_the_source_address_stays() {
-    let world = world().await;
+async fn captured_bytes_go_through_the_tunnel_and_the_source_address_stays() {
+    bytes_go_both_ways(captured_world("bytes").await).await;
+}
+
+#[tokio::test]
+async fn redirected_bytes_go_through_the_tunnel_and_the_source_address_stays() {
+    bytes_go_both_ways(world().await).await;
+}
+
+async fn bytes_go_both_ways(world: World) {
     for address in [world.b.v4, world.b.v6] {
         let listener = listen(&world.b, address, 8080);
         let server = tokio::spawn(async move {

@@ -13,11 +13,13 @@ use tokio::sync::watch;
 use super::Process;
 use crate::capture::{
     Ebpf, Interception, PodInfo, PodRuntime, PodSpec, Redirected, Registry, Statuses,
-    follow_kubelet, zds,
+    controller, follow_kubelet, zds,
 };
 use crate::config::{Config, Enrolment, EnrolmentSource};
+use crate::control::Server as ControlServer;
 use crate::control::certificates::{Prepared, publish_expiries};
 use crate::control::discovery::{Discovery, follow_sync};
+use crate::control::local;
 use crate::control::resources::SharedWriter;
 use crate::proxy::{Mesh, Pods};
 
@@ -57,7 +59,11 @@ pub(super) fn discovery(
     parts: DiscoveryParts<'_>,
     readiness: &Readiness,
     shutdown: &Shutdown,
-) {
+) -> anyhow::Result<()> {
+    if let Some(source) = &config.discovery.local {
+        let changes = local::load(source).context("static configuration")?;
+        parts.writer.lock().apply(changes);
+    }
     let DiscoveryParts {
         writer,
         mesh,
@@ -67,7 +73,13 @@ pub(super) fn discovery(
     let Some(discovery) = Discovery::new(config, writer, metrics) else {
         // Everything there will ever be is there: the static configuration.
         complete.send_replace(true);
-        return;
+        let keep = complete;
+        tasks.spawn("static configuration", async move {
+            // A closed channel would read as "never complete".
+            keep.closed().await;
+            std::future::pending().await
+        });
+        return Ok(());
     };
     if let Some(demand) = discovery.addresses.demand() {
         // The first and only time it is set.
@@ -91,6 +103,7 @@ pub(super) fn discovery(
     });
     let following = follow_sync(discovery.addresses, discovery.policies, complete);
     tasks.spawn("discovery synchronisation", following);
+    Ok(())
 }
 
 /// The agent's own tunnel port, where its pod is known. Not worth ending the agent for.
@@ -173,14 +186,15 @@ pub(super) async fn enrolment(
         std::future::pending().await
     });
     let ended = shutdown.clone();
+    let enrolment_server = ControlServer::enrolment(config);
     let config = Arc::clone(config);
     tasks.spawn("enrolment", async move {
         let ended = async { drop(ended.requested().await) };
-        match config.enrolment.source {
-            EnrolmentSource::Zds => {
-                zds::run(&config.enrolment.zds_socket, &mut registry, ended).await
+        match (config.enrolment.source, enrolment_server) {
+            (EnrolmentSource::Controller, Some(server)) => {
+                controller::run(&server, &config.node.name, &mut registry, ended).await;
             }
-            EnrolmentSource::Controller => ended.await,
+            _ => zds::run(&config.enrolment.zds_socket, &mut registry, ended).await,
         }
         std::future::pending().await
     });

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ambit_ebpf::Capture;
 use ambit_identity::issue::{Authority, NewRootOptions};
 use ambit_identity::{
     CaClient, CaError, Certificates, Roots, SignFuture, SignRequest, Signed, SystemClock, Tls,
@@ -20,7 +21,7 @@ use ambit_telemetry::{Metrics, Recorder};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use ztunnel::capture::{PodInfo, PodRuntime, PodSpec, StopReason};
+use ztunnel::capture::{Ebpf, Interception, PodInfo, PodRuntime, PodSpec, StopReason};
 use ztunnel::config::OriginalSource;
 use ztunnel::proxy::pod::Redirect;
 use ztunnel::proxy::resolver::NoNames;
@@ -190,13 +191,19 @@ pub struct Agent {
     pub mesh: Arc<Mesh>,
     pub pods: Arc<Pods>,
     recorder: Option<Recorder>,
+    capture: Option<Ebpf>,
     workers: Option<Workers>,
     background: Vec<JoinHandle<()>>,
 }
 
 impl Agent {
-    /// Starts one with `workers` data threads. Must be called in a runtime.
+    /// Starts one behind redirect rules with `workers` data threads. Must be called in a runtime.
     pub fn start(ca: &Arc<LocalCa>, workers: usize) -> Self {
+        Self::start_with(ca, workers, None)
+    }
+
+    /// Starts one, with its own capture programs or behind redirect rules.
+    pub fn start_with(ca: &Arc<LocalCa>, workers: usize, capture: Option<Capture>) -> Self {
         log_as_told();
         let (writer, state) = ambit_state::new(ambit_state::Settings::default());
         let trust = Arc::new(TrustStore::new(Roots::default()));
@@ -223,11 +230,11 @@ impl Agent {
             settings: settings(),
         });
         let threads = Workers::start(workers, &mesh, &recorder).unwrap();
-        let pods = Arc::new(Pods::new(
-            Arc::clone(&mesh),
-            threads.dealer(),
-            Redirect::Netfilter,
-        ));
+        let redirect = match &capture {
+            Some(capture) => Redirect::Ebpf(capture.original_destinations()),
+            None => Redirect::Netfilter,
+        };
+        let pods = Arc::new(Pods::new(Arc::clone(&mesh), threads.dealer(), redirect));
         let background = vec![
             tokio::spawn(async move {
                 worker.run(std::future::pending()).await;
@@ -242,6 +249,7 @@ impl Agent {
             mesh,
             pods,
             recorder,
+            capture: capture.map(|c| Ebpf(Arc::new(c))),
             workers: Some(threads),
             background,
         }
@@ -259,7 +267,11 @@ impl Agent {
 
     /// Serves a pod.
     pub async fn serve(&self, pod: &TestPod) {
-        self.pods.start(Arc::new(pod.spec())).await.unwrap();
+        let spec = Arc::new(pod.spec());
+        let started = self.pods.start(Arc::clone(&spec)).await.unwrap();
+        if let Some(capture) = &self.capture {
+            capture.attach(&spec, &spec.addresses, &started).unwrap();
+        }
     }
 
     /// Stops serving a pod.
