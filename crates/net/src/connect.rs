@@ -23,10 +23,10 @@ pub enum Source {
         /// The address.
         address: IpAddr,
         /// Keep the packets on the loopback device, so that capture programs do not take them for
-        /// arriving ones. Needs what they set up: replies come back by the mark
-        /// (`tcp_fwmark_accept`, and a routing rule for it). Netfilter rules track the connection
-        /// instead, and have no route for the mark.
-        on_loopback: bool,
+        /// arriving ones, with this mark instead of the usual one: what they set up sends replies
+        /// to it back (`tcp_fwmark_accept`, and a routing rule for it). Netfilter rules track the
+        /// connection instead, and have no such route.
+        loopback_mark: Option<u32>,
     },
 }
 
@@ -90,10 +90,11 @@ fn prepare(
         Source::Bind(address) => address,
         Source::Original {
             address,
-            on_loopback,
+            loopback_mark,
         } => {
             socket::set_transparent(&socket, address)?;
-            if on_loopback {
+            if let Some(mark) = loopback_mark {
+                socket.set_mark(mark)?;
                 socket.bind_device(Some(b"lo"))?;
             }
             address
@@ -142,7 +143,7 @@ mod tests {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let source = Source::Original {
                 address: from.parse().unwrap(),
-                on_loopback: true,
+                loopback_mark: Some(0x1_0539),
             };
             let settings = SocketSettings::default();
             let (ours, theirs) =
@@ -161,9 +162,9 @@ mod tests {
         netns
             .run(|| {
                 for command in [
-                    "ip rule add fwmark 0x539 lookup 100",
+                    "ip rule add fwmark 0x10539 lookup 100",
                     "ip route add local default dev lo table 100",
-                    "ip -6 rule add fwmark 0x539 lookup 100",
+                    "ip -6 rule add fwmark 0x10539 lookup 100",
                     "ip -6 route add local default dev lo table 100",
                 ] {
                     let mut words = command.split(' ');
