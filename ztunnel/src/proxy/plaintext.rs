@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 
 use super::connections::Ticket;
 use super::failure::Chain;
-use super::pod::Redirect;
 use super::relay::{relay, reset};
 use super::workers::{Arrival, Worker};
 use super::{Direction, Failure, Live, Mesh, Pod, authorize::authorize, is_own_port};
@@ -139,10 +138,9 @@ pub(super) async fn to_application(
         source: Arc::new(source),
     };
     if let Some(client) = client {
-        let on_loopback = matches!(pod.redirect, Redirect::Ebpf(_));
         let source = Source::Original {
             address: client,
-            on_loopback,
+            loopback_mark: pod.loopback_mark(),
         };
         match connect(&pod.netns, to, source, Leg::Loopback, sockets).await {
             // Without the privilege the application sees the agent, as its operator chose.

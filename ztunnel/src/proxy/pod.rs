@@ -96,6 +96,13 @@ impl Pod {
             .filter(|found| *found != local)
     }
 
+    /// The mark of connections to the application from its clients' own addresses, where capture
+    /// has set up their way back.
+    #[must_use]
+    pub fn loopback_mark(&self) -> Option<u32> {
+        matches!(self.redirect, Redirect::Ebpf(_)).then_some(ambit_ebpf::ORIGINAL_SOURCE_MARK)
+    }
+
     /// `namespace/name`.
     #[must_use]
     pub fn full_name(&self) -> String {

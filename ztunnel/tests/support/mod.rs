@@ -291,6 +291,10 @@ impl Drop for Agent {
         if let Some(recorder) = self.recorder.take() {
             recorder.stop();
         }
+        let capture = self.capture.take().and_then(|Ebpf(capture)| Arc::into_inner(capture));
+        if let Some(Err(error)) = capture.map(Capture::uninstall) {
+            eprintln!("capture is left behind: {error}");
+        }
     }
 }
 
