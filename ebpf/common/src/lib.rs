@@ -51,8 +51,11 @@ pub const CONGESTION_NAME: usize = 16;
 /// Enrolled pods per node; a node has 110 by default and rarely more than a few hundred.
 pub const MAX_NETNS: u32 = 4096;
 
+/// The agent's inbound listeners: one for each version of IP and pod.
+pub const MAX_LISTENERS: u32 = 2 * MAX_NETNS;
+
 /// Captured connections between `connect()` and the agent's `accept()`; least recently used go first.
-pub const MAX_FLOWS: u32 = 65_536;
+pub const MAX_FLOWS: u32 = 32_768;
 
 /// The kubelet's connections between their first packet and their establishment.
 pub const MAX_PROBES: u32 = 8192;

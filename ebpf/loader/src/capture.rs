@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ambit_ebpf_common::{CONGESTION_NAME, MAX_KUBELETS, NetnsEntry, Settings, flags};
 
@@ -33,6 +33,7 @@ impl Capture {
     /// # Errors
     /// [`Error::Missing`] names everything that the machine lacks.
     pub fn open(options: Options) -> Result<Self, Error> {
+        let settings = settings(options.congestion.as_deref())?;
         let machine = requirements::check(&options)?;
         let pins = Pins::new(options.directory);
         pins.create()?;
@@ -40,20 +41,21 @@ impl Capture {
         let (ownership, mut agent) = Ownership::open(&pins)?;
         agent.generation += 1;
         ownership.write(&agent)?;
+        attach(&pins, &machine.cgroup, &mut agent)?;
+        ownership.write(&agent)?;
         let capture = Self {
-            cgroup: machine.cgroup,
             generation: agent.generation,
-            enrolment: {
-                objects::create_maps(&pins)?;
-                Enrolment::open(&pins)?
-            },
+            cgroup: machine.cgroup,
+            enrolment: Enrolment::open(&pins)?,
             kubelets: Table::open_existing(&pins.map("KUBELETS"))?,
             origins: OriginalDestinations::open(&pins.map("FLOWS"))?,
             ownership,
             pins,
         };
-        capture.configure(options.congestion.as_deref())?;
-        capture.attach(agent)?;
+        let table: Table<u32, Settings> = Table::open_existing(&capture.pins.map("SETTINGS"))?;
+        table
+            .set(&0, &settings)
+            .doing(|| "write the settings".to_owned())?;
         drop(lock);
         Ok(capture)
     }
@@ -133,7 +135,8 @@ impl Capture {
     }
 
     /// Connections of this process (thread-group id in the initial pid namespace) to pods are probes and
-    /// reach the application directly. They do so with the agent down, too.
+    /// reach the application directly. They do so with the agent down, too. When the kubelet restarts, note
+    /// the new process and forget the old one: its number may be given to any process.
     ///
     /// # Errors
     /// When there is no such process, or the kernel refuses.
@@ -210,43 +213,54 @@ impl Capture {
         Ok(lock)
     }
 
-    fn configure(&self, congestion: Option<&str>) -> Result<(), Error> {
-        let mut settings = Settings::default();
-        let name = congestion
-            .unwrap_or_default()
-            .bytes()
-            .take(CONGESTION_NAME - 1);
-        for (to, from) in settings.congestion.iter_mut().zip(name) {
-            *to = from;
-        }
-        let table: Table<u32, Settings> = Table::open_existing(&self.pins.map("SETTINGS"))?;
-        table
-            .set(&0, &settings)
-            .doing(|| "write the settings".to_owned())
-    }
-
-    /// Attaches the programs that are missing and replaces those of another version. The fingerprints are
-    /// written last: when this is interrupted, the next agent does it again.
-    fn attach(&self, mut agent: Agent) -> Result<(), Error> {
-        let (node, pod) = objects::fingerprints();
-        if agent.node != node || !objects::node_is_attached(&self.pins) {
-            objects::attach_node(&self.pins, &self.cgroup)?;
-            tracing::info!(cgroup = %self.cgroup.display(), "attached the node's programs");
-        }
-        if agent.pod != pod {
-            for cookie in self.pins.pods() {
-                objects::attach_pod(&self.pins, cookie, None)?;
-            }
-        }
-        (agent.node, agent.pod) = (node, pod);
-        self.ownership.write(&agent)
-    }
-
     fn noted_kubelets(&self) -> Result<Vec<u32>, Error> {
         self.kubelets
             .keys(MAX_KUBELETS)
             .doing(|| "read the map KUBELETS".to_owned())
     }
+}
+
+/// Attaches the programs that are missing and replaces those of another version. The caller writes the
+/// fingerprints afterwards: when this is interrupted, the next agent does it again.
+fn attach(pins: &Pins, cgroup: &Path, agent: &mut Agent) -> Result<(), Error> {
+    let (node, pod) = objects::fingerprints();
+    if agent.node != node || !objects::node_is_attached(pins) {
+        objects::attach_node(pins, cgroup)?;
+        tracing::info!(cgroup = %cgroup.display(), "attached the node's programs");
+    }
+    if agent.pod != pod {
+        for cookie in pins.pods() {
+            objects::attach_pod(pins, cookie, None)?;
+        }
+    }
+    (agent.node, agent.pod) = (node, pod);
+    Ok(())
+}
+
+/// What the programs are told; the algorithm's name is checked, but not whether this kernel has it: pods'
+/// connections then keep the system's default.
+fn settings(congestion: Option<&str>) -> Result<Settings, Error> {
+    let mut settings = Settings::default();
+    let Some(name) = congestion else {
+        return Ok(settings);
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if name.is_empty() || name.len() >= CONGESTION_NAME || !name.bytes().all(plain) {
+        return Err(Error::ConfigCongestion {
+            name: name.to_owned(),
+        });
+    }
+    settings.congestion[..name.len()].copy_from_slice(name.as_bytes());
+    let available = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+    let known = std::fs::read_to_string(available).unwrap_or_default();
+    if !known.split_whitespace().any(|each| each == name) {
+        tracing::warn!(
+            name,
+            known = known.trim(),
+            "this kernel has no such congestion control"
+        );
+    }
+    Ok(settings)
 }
 
 fn addresses(entry: &NetnsEntry) -> Vec<std::net::IpAddr> {
@@ -256,4 +270,20 @@ fn addresses(entry: &NetnsEntry) -> Vec<std::net::IpAddr> {
         .take(entry.count as usize)
         .map(|a| address::to_ip(*a))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn congestion_control_is_named_as_the_kernel_does() {
+        assert_eq!(settings(None).unwrap(), Settings::default());
+        let cubic = settings(Some("cubic")).unwrap().congestion;
+        assert_eq!(&cubic[..6], b"cubic\0");
+        for bad in ["", "a name of blanks", "sixteen_letters_", "nul\0"] {
+            let error = settings(Some(bad)).unwrap_err().to_string();
+            assert!(error.contains("congestion control"), "{error}");
+        }
+    }
 }

@@ -41,6 +41,24 @@ pub enum Error {
         count: usize,
     },
 
+    /// The name of the congestion control algorithm cannot be one.
+    #[error(
+        "{name:?} is no name of a congestion control algorithm: 1 to 15 letters, digits, '_' or '-'"
+    )]
+    ConfigCongestion {
+        /// The name given.
+        name: String,
+    },
+
+    /// The host's and the agent's own network namespaces are never captured.
+    #[error(
+        "network namespace cookie {cookie} is the host's or the agent's own: pods with hostNetwork cannot be enrolled"
+    )]
+    PodHostNetwork {
+        /// The cookie.
+        cookie: u64,
+    },
+
     /// A pod without an address can neither be reached nor captured.
     #[error("pod with network namespace cookie {cookie} has no address")]
     PodNoAddress {

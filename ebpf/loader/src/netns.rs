@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
@@ -94,4 +95,13 @@ pub(crate) fn find(inode: u64) -> Option<OwnedFd> {
 /// Inode number of a network namespace.
 pub(crate) fn inode(netns: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(nix::sys::stat::fstat(netns)?.st_ino)
+}
+
+/// Whether this is the network namespace of the machine's first process, or this process's own.
+pub(crate) fn is_hosts(netns: BorrowedFd<'_>) -> bool {
+    let Ok(inode) = inode(netns) else {
+        return false;
+    };
+    let same = |path| std::fs::metadata(path).is_ok_and(|file| file.ino() == inode);
+    same("/proc/1/ns/net") || same("/proc/self/ns/net")
 }

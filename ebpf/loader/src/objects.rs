@@ -59,13 +59,8 @@ pub(crate) fn node_is_attached(pins: &Pins) -> bool {
         .all(|(name, _)| open_attached(&pins.link(name)).is_ok_and(|link| link.is_some()))
 }
 
-/// Makes the maps that are not pinned yet.
-pub(crate) fn create_maps(pins: &Pins) -> Result<(), Error> {
-    load(NODE, &NODE_MAPS, pins, None)?;
-    load(POD, &POD_MAPS, pins, None).map(drop)
-}
-
-/// Loads the node's programs and attaches each, or replaces the one that is attached.
+/// Loads the node's programs and attaches each, or replaces the one that is attached. Maps that are not
+/// pinned yet are made.
 pub(crate) fn attach_node(pins: &Pins, cgroup: &Path) -> Result<(), Error> {
     let cgroup = File::open(cgroup).doing(|| format!("open {}", cgroup.display()))?;
     let mut object = load(NODE, &NODE_MAPS, pins, None)?;

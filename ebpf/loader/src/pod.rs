@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use ambit_ebpf_common::{ListenerKey, MAX_NETNS, NetnsEntry, flags};
+use ambit_ebpf_common::{ListenerKey, MAX_LISTENERS, MAX_NETNS, NetnsEntry, flags};
 
 use crate::address::from_ip;
 use crate::error::{Doing, Error};
@@ -61,12 +61,17 @@ pub(crate) struct Enrolment {
 }
 
 impl Enrolment {
-    /// Opens the maps, which the loading of the objects made.
+    /// Opens the maps, most of which the loading of the programs made.
     pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
         Ok(Self {
             pins: pins.clone(),
             namespaces: Table::open_existing(&pins.map("NETNS"))?,
-            listeners: Table::open_existing(&pins.map("LISTENERS"))?,
+            listeners: Table::open_or_create(
+                &pins.map("LISTENERS"),
+                MapType::SockHash,
+                "LISTENERS",
+                MAX_LISTENERS,
+            )?,
             saved: Table::open_or_create(&pins.map("SAVED"), MapType::Hash, "SAVED", MAX_NETNS)?,
         })
     }
@@ -84,6 +89,9 @@ impl Enrolment {
                 expected: pod.cookie,
                 found,
             });
+        }
+        if netns::is_hosts(pod.netns) {
+            return Err(Error::PodHostNetwork { cookie: pod.cookie });
         }
         let known = self.find(pod.cookie)?.is_some_and(|entry| entry.count > 0);
         let result = self.apply(pod, &entry);

@@ -47,6 +47,7 @@ pub(crate) mod attach_type {
 pub(crate) enum MapType {
     Hash = 1,
     Array = 2,
+    SockHash = 18,
 }
 
 #[repr(C)]

@@ -1,5 +1,6 @@
-//! Multipath TCP would bypass capture: its `connect()` does not run the connect programs. An enrolled pod's
-//! application is told that the protocol is not supported, whereupon it uses TCP.
+//! Multipath TCP is declined in enrolled pods: the application is told that the protocol is not supported,
+//! whereupon runtimes use TCP. Its connections are made by inner sockets of the kernel, so the programs could
+//! not vouch for each of them, nor for the peer's name that the application sees.
 
 use ambit_ebpf_common::flags;
 use aya_ebpf::EbpfContext as _;

@@ -7,8 +7,8 @@
 use core::ptr::read_volatile;
 
 use ambit_ebpf_common::{
-    Address, DNS_PROXY_PORT, Endpoint, Flow, HBONE_PORT, ListenerKey, MAX_NETNS, MAX_PROBES,
-    NetnsEntry,
+    Address, DNS_PROXY_PORT, Endpoint, Flow, HBONE_PORT, ListenerKey, MAX_LISTENERS, MAX_NETNS,
+    MAX_PROBES, NetnsEntry,
 };
 use aya_ebpf::bindings::{bpf_sk_lookup, sk_action::SK_DROP, sk_action::SK_PASS};
 use aya_ebpf::btf_maps::{HashMap, LruHashMap, SockHash};
@@ -26,7 +26,7 @@ static PROBES: LruHashMap<Flow, u64, { MAX_PROBES as usize }> = LruHashMap::new(
 
 /// The agent's inbound listeners of all pods.
 #[btf_map]
-static LISTENERS: SockHash<ListenerKey, { 2 * MAX_NETNS as usize }> = SockHash::new();
+static LISTENERS: SockHash<ListenerKey, { MAX_LISTENERS as usize }> = SockHash::new();
 
 /// Cookie of the network namespace that this instance is attached to; set by the loader.
 #[unsafe(no_mangle)]

@@ -74,6 +74,27 @@ fn kernel_inbound_tunnels_and_other_protocols_pass() {
 }
 
 #[test]
+fn kernel_inbound_is_left_alone_when_not_wanted() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let agent = Agent::new(&lab.pod);
+    lab.pod.serve("[::]:8080", "application");
+    lab.enroll(&agent);
+    let mut pod = lab.describe(agent.listeners());
+    pod.capture_inbound = false;
+    lab.capture().enroll(&pod).unwrap();
+    assert_eq!(lab.host.ask("10.77.0.2:8080").unwrap(), "application");
+    assert!(!lab.capture().dump().unwrap().pods[0].inbound);
+    let _application = lab.pod.connect("10.77.0.1:9000").unwrap();
+    assert!(
+        lab.accept(&agent.outbound).1.is_some(),
+        "outbound is captured all the same"
+    );
+}
+
+#[test]
 fn kernel_inbound_is_refused_when_the_agent_is_dead() {
     if !possible() {
         return;

@@ -108,7 +108,7 @@ impl Netns {
                     .unwrap();
             }
             socket.bind(&address.into()).unwrap();
-            socket.listen(64).unwrap();
+            socket.listen(1024).unwrap();
             socket.into()
         })
     }
@@ -223,11 +223,9 @@ impl Agent {
     /// has copies of all descriptors until it executes its program.
     pub(crate) fn die(self) {
         for listener in [&self.outbound, &self.inbound, &self.dns] {
-            // SAFETY: plain system call on a descriptor that is open.
-            assert_eq!(
-                unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) },
-                0
-            );
+            socket2::SockRef::from(listener)
+                .shutdown(std::net::Shutdown::Both)
+                .unwrap();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Restart, takeover, several agents, release and removal.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -141,11 +142,11 @@ fn kernel_two_agents_on_one_kernel_do_not_meddle() {
         "not enrolled by anybody"
     );
     two.enroll(&second);
-    let wanted = Some("10.77.0.1:9000".parse().unwrap());
+    let wanted: SocketAddr = "10.77.0.1:9000".parse().unwrap();
     for (lab, agent) in [(&one, &first), (&two, &second)] {
         let application = lab.pod.connect("10.77.0.1:9000").unwrap();
-        assert_eq!(lab.accept(&agent.outbound).1, wanted);
-        assert_eq!(application.peer_addr().unwrap(), wanted.unwrap());
+        assert_eq!(lab.accept(&agent.outbound).1, Some(wanted));
+        assert_eq!(application.peer_addr().unwrap(), wanted);
         let _client = lab.host.connect("10.77.0.2:8080").unwrap();
         lab.accept(&agent.inbound);
     }
@@ -292,6 +293,15 @@ fn kernel_a_failed_enrolment_leaves_nothing_captured() {
     };
     let error = lab.capture().enroll(&other).unwrap_err();
     assert!(matches!(error, Error::PodOtherNamespace { .. }), "{error}");
+    let host = std::fs::File::open("/proc/self/ns/net").unwrap();
+    let cookie = netns_cookie(host.as_fd()).unwrap();
+    let described = Pod {
+        cookie,
+        netns: host.as_fd(),
+        ..lab.describe(agent.listeners())
+    };
+    let error = lab.capture().enroll(&described).unwrap_err();
+    assert!(matches!(error, Error::PodHostNetwork { .. }), "{error}");
     assert_eq!(surroundings(&lab), pristine);
     assert!(lab.capture().enrolled().unwrap().is_empty());
     assert_eq!(netns_cookie(lab.pod.fd()).unwrap(), lab.pod.cookie());
@@ -356,14 +366,22 @@ fn surroundings(lab: &Lab) -> Vec<String> {
     vec![
         lab.pod.ip("rule"),
         lab.pod.ip("-6 rule"),
-        lab.pod.ip("route show table all"),
-        lab.pod.ip("-6 route show table all"),
+        settled(&lab.pod.ip("route show table all")),
+        settled(&lab.pod.ip("-6 route show table all")),
         lab.pod.run(|| std::fs::read_to_string(setting).unwrap()),
-        entries(&lab.options.directory.parent().unwrap().to_path_buf())
+        entries(lab.options.directory.parent().unwrap())
             .iter()
             .filter(|path| **path == lab.options.directory)
             .flat_map(|path| entries(&path.join("pods")))
             .map(|path| path.display().to_string())
             .collect(),
     ]
+}
+
+/// Routes without those that appear some time after a link is up.
+fn settled(routes: &str) -> String {
+    routes
+        .lines()
+        .filter(|route| !route.starts_with("multicast"))
+        .collect()
 }

@@ -145,7 +145,7 @@ fn kernel_non_blocking_repeated_and_fast_open_connects_are_captured() {
     stream.set_nonblocking(true).unwrap();
     for _ in 0..2 {
         // The second call finds the connection under way or established, and changes nothing.
-        let _ = stream.connect(&asked.into());
+        drop(stream.connect(&asked.into()));
     }
     assert_eq!(lab.accept(&agent.outbound).1, wanted, "non-blocking");
     assert_eq!(stream.peer_addr().unwrap().as_socket(), wanted);
@@ -246,4 +246,65 @@ fn kernel_outbound_is_refused_when_the_agent_is_dead() {
             "{address}"
         );
     }
+}
+
+#[test]
+fn kernel_a_family_without_address_is_captured_on_loopback() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let agent = Agent::new(&lab.pod);
+    let mut pod = lab.describe(agent.listeners());
+    pod.addresses.retain(std::net::IpAddr::is_ipv4);
+    lab.capture().enroll(&pod).unwrap();
+    check_captured(&lab, &agent, "[fd77::1]:9000", "::1");
+    check_captured(&lab, &agent, "10.77.0.1:9000", POD4);
+}
+
+#[test]
+fn kernel_many_connections_at_once_keep_their_destinations_apart() {
+    if !possible() {
+        return;
+    }
+    const CONNECTIONS: u16 = 400;
+    let lab = Lab::new();
+    let agent = Agent::new(&lab.pod);
+    lab.enroll(&agent);
+    let ports = 10_000..10_000 + CONNECTIONS;
+    let clients = lab.pod.run(|| {
+        let open = |port: u16| {
+            let asked = SocketAddr::from(([192, 0, 2, 1], port));
+            let stream = socket(asked, 0);
+            stream.set_nonblocking(true).unwrap();
+            drop(stream.connect(&asked.into()));
+            stream
+        };
+        ports.clone().map(open).collect::<Vec<_>>()
+    });
+    let mut wanted: Vec<u16> = Vec::new();
+    while wanted.len() < clients.len() {
+        wanted.push(lab.accept(&agent.outbound).1.unwrap().port());
+    }
+    wanted.sort_unstable();
+    assert_eq!(wanted, ports.collect::<Vec<_>>());
+}
+
+#[test]
+fn kernel_multipath_sockets_from_before_enrolment_do_not_leak() {
+    if !possible() {
+        return;
+    }
+    let lab = Lab::new();
+    let multipath = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(262)));
+    let Ok(stream) = lab.pod.run(multipath) else {
+        eprintln!("skipped: this kernel has no multipath TCP");
+        return;
+    };
+    let agent = Agent::new(&lab.pod);
+    lab.enroll(&agent);
+    let asked: SocketAddr = "10.77.0.1:9000".parse().unwrap();
+    let _listener = lab.host.listen("10.77.0.1:9000", 0);
+    let _stream = connect(&stream, asked).unwrap();
+    assert_eq!(lab.accept(&agent.outbound).1, Some(asked));
 }
