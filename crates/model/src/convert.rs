@@ -16,6 +16,7 @@ pub use error::{ConvertError, PolicyError};
 use std::sync::Arc;
 
 use ambit_proto::{security, workload as proto};
+use prost::Message;
 
 use crate::{AuthorizationPolicy, Service, Workload};
 use intern::Interner;
@@ -49,6 +50,38 @@ impl Converter {
             Some(proto::address::Type::Service(s)) => self.service(s).map(AddressResource::Service),
             None => Err(ConvertError::new("type", "", "a workload or a service")),
         }
+    }
+
+    /// Reads a workload or service as it is on the wire.
+    ///
+    /// # Errors
+    /// When the bytes are not such a message, or name the first field with a value it cannot have.
+    pub fn decode_address(&mut self, bytes: &[u8]) -> Result<AddressResource, ConvertError> {
+        let address = proto::Address::decode(bytes).map_err(|error| not_a_message(&error))?;
+        self.address(address)
+    }
+
+    /// Reads an authorization policy as it is on the wire; `name` is the resource's, by which a
+    /// policy that says nothing readable is still known and denies.
+    ///
+    /// # Errors
+    /// As [`Converter::policy`], or when the bytes are not such a message.
+    pub fn decode_policy(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<AuthorizationPolicy, PolicyError> {
+        let policy = match security::Authorization::decode(bytes) {
+            Ok(policy) => self.policy(policy),
+            Err(error) => {
+                let error = not_a_message(&error).of("policy", name);
+                Err(PolicyError {
+                    error,
+                    refusing: None,
+                })
+            }
+        };
+        policy.map_err(|refused| refused.known_as(name))
     }
 
     /// Converts a workload.
@@ -169,6 +202,10 @@ impl From<&AddressResource> for proto::Address {
             AddressResource::Service(service) => service.into(),
         }
     }
+}
+
+fn not_a_message(error: &prost::DecodeError) -> ConvertError {
+    ConvertError::new("message", error, "a resource of its type")
 }
 
 /// The text of a shared string for the wire.

@@ -73,6 +73,23 @@ impl Reader {
         self.shared.changes.subscribe()
     }
 
+    /// Waits until `look` finds something, looking again after every change. How long to wait is
+    /// the caller's business; dropping the future costs nothing.
+    pub async fn wait_for<T>(&self, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let mut changes = self.changes();
+        loop {
+            // Seen before looking, so that no change slips between.
+            changes.borrow_and_update();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if changes.changed().await.is_err() {
+                // Cannot be: `self` keeps the sender. Then there is nothing to come.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Endpoints that refuse connections; to be told of every connect by its caller.
     #[must_use]
     pub fn outliers(&self) -> &Outliers {

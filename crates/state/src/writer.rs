@@ -60,8 +60,9 @@ impl From<Change> for Prepared {
             Change::Service(service) => Self::Service(Arc::new(service)),
             Change::Policy(policy) => Self::Policy(Arc::new(policy)),
             Change::RemoveAddress(name) => {
-                let service = ServiceKey::parse(&name);
-                Self::RemoveAddress(name.into(), service)
+                // Host names are held in lower case and without a trailing dot.
+                let canonical = name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
+                Self::RemoveAddress(name.into(), ServiceKey::parse(&canonical))
             }
             Change::RemovePolicy(key) => Self::RemovePolicy(key),
         }

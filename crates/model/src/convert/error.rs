@@ -75,6 +75,19 @@ pub struct PolicyError {
 }
 
 impl PolicyError {
+    /// Gives a policy that does not say its name the one it is published by.
+    pub(super) fn known_as(self, name: &str) -> Self {
+        let error = self.error;
+        let refusing = self.refusing.or_else(|| {
+            let key = PolicyKey::parse(name)?;
+            Some(Box::new(AuthorizationPolicy::invalid(
+                key,
+                &error.to_string(),
+            )))
+        });
+        Self { error, refusing }
+    }
+
     /// The name of the policy, where it can be read.
     #[must_use]
     pub fn key(&self) -> Option<&PolicyKey> {

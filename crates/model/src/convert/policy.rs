@@ -265,7 +265,7 @@ fn string_to_proto(value: &StringMatch) -> proto::StringMatch {
         StringMatch::Exact(value) => MatchType::Exact(text(value)),
         StringMatch::Prefix(value) => MatchType::Prefix(text(value)),
         StringMatch::Suffix(value) => MatchType::Suffix(text(value)),
-        StringMatch::Presence => MatchType::Presence(Default::default()),
+        StringMatch::Presence => MatchType::Presence(()),
     };
     proto::StringMatch {
         match_type: Some(match_type),

@@ -119,6 +119,30 @@ fn the_version_grows_and_readers_see_a_batch_as_one() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_woken_by_the_change() {
+    let (mut writer, reader) = crate::new(Settings::default());
+    let wanted = uid("shop", "web");
+    let waiting = tokio::spawn({
+        let (reader, wanted) = (reader.clone(), wanted.clone());
+        async move {
+            reader
+                .wait_for(|reader| reader.find_workload_by_uid(&wanted))
+                .await
+        }
+    });
+    tokio::task::yield_now().await;
+    writer.apply(vec![pod("shop", "other", "10.0.0.3").into()]);
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished(), "not what it waits for");
+    writer.apply(vec![pod("shop", "web", "10.0.0.2").into()]);
+    assert_eq!(waiting.await.unwrap().uid, wanted);
+    let known = reader
+        .wait_for(|reader| reader.find_workload_by_uid(&wanted))
+        .await;
+    assert_eq!(known.uid, wanted, "what is known needs no change");
+}
+
 /// A uid and a service key look alike; each is removed by its own name only.
 #[test]
 fn removal_is_by_exact_name() {
@@ -139,6 +163,11 @@ fn removal_is_by_exact_name() {
     assert!(mesh.reader.find_service_by_key(&web.key()).is_some());
     mesh.remove("shop//web.shop.svc.cluster.local");
     assert!(mesh.reader.find_service_by_key(&web.key()).is_some());
+    mesh.remove("shop/Web.shop.svc.cluster.local.");
+    assert!(
+        mesh.reader.find_service_by_key(&web.key()).is_none(),
+        "spelled as published"
+    );
 }
 
 fn policy(name: u8, scope: Scope) -> AuthorizationPolicy {

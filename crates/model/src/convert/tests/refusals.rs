@@ -347,6 +347,50 @@ fn a_policy_of_unknown_scope_denies_everything_and_one_without_name_cannot() {
     assert_eq!((error.error.field, error.refusing), ("name", None));
 }
 
+/// What cannot be read at all is known by the name it is published by, and denies.
+#[test]
+fn garbage_denies_under_its_resource_name() {
+    let mut converter = crate::Converter::default();
+    let garbage = [0xff; 7];
+    let error = converter.decode_policy("shop/p", &garbage).unwrap_err();
+    assert_eq!(error.key().unwrap().to_string(), "shop/p");
+    assert_eq!(error.refusing.unwrap().scope, Scope::Global);
+    let empty = converter.decode_policy("shop/p", &[]).unwrap_err();
+    assert_eq!(
+        (empty.error.field, empty.key().is_some()),
+        ("namespace", true)
+    );
+    assert_eq!(
+        converter
+            .decode_policy("nameless", &garbage)
+            .unwrap_err()
+            .refusing,
+        None
+    );
+    assert_eq!(
+        converter.decode_address(&garbage).unwrap_err().field,
+        "message"
+    );
+    assert_eq!(converter.decode_address(&[]).unwrap_err().field, "type");
+}
+
+#[test]
+fn what_is_on_the_wire_is_read() {
+    use prost::Message;
+    let mut converter = crate::Converter::default();
+    let workload = Workload::try_from(pod()).unwrap();
+    let read = converter.decode_address(&proto::Address::from(&workload).encode_to_vec());
+    assert_eq!(read, Ok(crate::AddressResource::Workload(workload)));
+    let policy = with_match(security::Match {
+        destination_ports: vec![80],
+        ..Default::default()
+    });
+    let read = converter
+        .decode_policy("other/name", &policy.encode_to_vec())
+        .unwrap();
+    assert_eq!(read.key.to_string(), "shop/p");
+}
+
 #[test]
 fn a_dry_run_that_is_refused_stays_a_dry_run() {
     let policy = security::Authorization {
