@@ -2,7 +2,13 @@
 
 mod bench;
 mod codegen;
+mod config;
+mod demo;
 mod ebpf;
+mod fuzz;
+mod output;
+mod test;
+mod tidy;
 mod workspace;
 
 use anyhow::Result;
@@ -20,8 +26,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the mesh at work on this machine, each claim with its evidence.
+    Demo(demo::Options),
+    /// Run every test this machine can run.
+    Test(test::Options),
     /// Measure the mesh beside a direct connection.
     Bench(bench::Options),
+    /// Check the rules of the workspace.
+    Tidy,
     /// Compile the BPF programs into ebpf/objects.
     Ebpf {
         /// Fail when the committed objects are not what the source compiles to.
@@ -38,7 +50,10 @@ enum Command {
 
 fn main() -> Result<()> {
     match Cli::parse().command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Tidy => tidy::run(),
         Command::Ebpf { check } => ebpf::run(check),
         Command::Codegen { check } => codegen::run(check),
     }
