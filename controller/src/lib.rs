@@ -13,11 +13,16 @@
 //! ```
 
 pub mod api;
+pub mod app;
 pub mod ca;
+pub mod command;
+pub mod config;
 pub mod finding;
 pub mod limits;
+pub mod metrics;
 pub mod serve;
 pub mod snapshot;
+pub mod status;
 pub mod translate;
 pub mod validate;
 pub mod watch;

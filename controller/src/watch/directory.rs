@@ -30,7 +30,7 @@ pub enum DirectoryError {
 }
 
 /// Compares every file with what the store knows. `true` when something changed.
-pub fn scan(root: &Path, store: &mut Store) -> Result<bool, DirectoryError> {
+pub(crate) fn scan(root: &Path, store: &mut Store) -> Result<bool, DirectoryError> {
     let mut files = BTreeSet::new();
     collect(root, root, 0, &mut files)?;
     let known: Vec<Arc<str>> = store.files().map(Arc::clone).collect();
