@@ -200,7 +200,7 @@ impl<IO: Transport> Driver<IO> {
             self.preface_left -= piece.len();
             input = rest;
         }
-        loop {
+        while !matches!(session.phase, Phase::Closing(_) | Phase::Closed(_)) {
             match self.deframer.next(&mut input) {
                 Ok(Some(item)) => session.on_item(&item, intake),
                 Ok(None) => return,
