@@ -84,9 +84,8 @@ fn names(stage: &Stage) -> Result<Vec<String>> {
 
 /// The packet filter's rules inside a host.
 fn rules(host: &Host) -> Result<String> {
-    let output = Command::new("ip").args(["netns", "exec", host.name(), "nft", "list", "ruleset"]);
-    let mut output = output;
-    let output = output
+    let output = Command::new("ip")
+        .args(["netns", "exec", host.name(), "nft", "list", "ruleset"])
         .output()
         .context("nft cannot be run: install nftables")?;
     ensure!(
