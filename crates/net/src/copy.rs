@@ -186,13 +186,23 @@ where
     let mut forward = Direction::Open;
     let mut backward = Direction::Open;
     let outcome = poll_fn(|cx| {
-        let there =
-            forward.poll(cx, first, second, |bytes| meter.forward(bytes), backward.finish());
+        let there = forward.poll(
+            cx,
+            first,
+            second,
+            |bytes| meter.forward(bytes),
+            backward.finish(),
+        );
         if let Poll::Ready(Err(failure)) = there {
             return Poll::Ready(Err(failure.on(End::First, End::Second)));
         }
-        let back =
-            backward.poll(cx, second, first, |bytes| meter.backward(bytes), forward.finish());
+        let back = backward.poll(
+            cx,
+            second,
+            first,
+            |bytes| meter.backward(bytes),
+            forward.finish(),
+        );
         if let Poll::Ready(Err(failure)) = back {
             return Poll::Ready(Err(failure.on(End::Second, End::First)));
         }

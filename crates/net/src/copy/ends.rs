@@ -189,6 +189,15 @@ impl<T> IoEnd<T> {
     pub fn io(&self) -> &T {
         &self.io
     }
+
+    /// Bytes of memory held for what was read and not yet written.
+    #[cfg(test)]
+    pub(super) fn held_capacity(&self) -> usize {
+        self.intake
+            .held
+            .as_ref()
+            .map_or(0, |held| held.buffer.len())
+    }
 }
 
 impl<T: AsyncRead + Unpin> Source for IoEnd<T> {
