@@ -5,6 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// The platform whose dependencies are looked at.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -17,6 +20,9 @@ pub(crate) fn metadata(shallow: bool) -> Result<cargo_metadata::Metadata> {
     command.manifest_path(root().join("Cargo.toml"));
     if shallow {
         command.no_deps();
+    } else {
+        // What other platforms would need is not built.
+        command.other_options(["--filter-platform".to_owned(), PLATFORM.to_owned()]);
     }
     command.exec().context("cargo metadata")
 }
