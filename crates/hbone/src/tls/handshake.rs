@@ -17,6 +17,10 @@ use crate::limits::MAX_HANDSHAKE_BYTES;
 const HANDSHAKE_RECORD: u8 = 22;
 const ALERT_RECORD: u8 = 21;
 
+/// Steps after a failure to get at the alert: one per message of the peer's flight and one per
+/// alert.
+const MAX_ALERT_STEPS: usize = 16;
+
 /// Room asked of the transport per read.
 const READ_SIZE: usize = 4096;
 
@@ -140,7 +144,14 @@ impl Handshake {
         let UnbufferedStatus {
             mut discard, state, ..
         } = session.step(&mut self.incoming);
-        let next = match state.map_err(Error::PeerTls)? {
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => {
+                self.incoming.drain(..discard);
+                return Err(Error::PeerTls(error));
+            }
+        };
+        let next = match state {
             ConnectionState::EncodeTlsData(data) => {
                 encode(data, &mut self.outgoing)?;
                 Next::Again
@@ -194,11 +205,23 @@ impl Handshake {
     /// Tells the peer why, as far as the transport takes it at once: the handshake has failed
     /// either way.
     fn send_alert<IO: Transport, S: Session>(&mut self, io: &mut IO, session: &mut S) {
-        let mut nothing = [];
-        while let Ok(ConnectionState::EncodeTlsData(data)) = session.step(&mut nothing).state {
-            if encode(data, &mut self.outgoing).is_err() {
-                return;
+        // rustls keeps references into what it was given, so it must be given the same again, and it
+        // answers with the error as long as there are messages left in it.
+        for _ in 0..MAX_ALERT_STEPS {
+            let UnbufferedStatus { discard, state, .. } = session.step(&mut self.incoming);
+            match state {
+                Ok(ConnectionState::EncodeTlsData(data)) => {
+                    if encode(data, &mut self.outgoing).is_err() {
+                        return;
+                    }
+                }
+                Err(_) => {}
+                Ok(_) => break,
             }
+            self.incoming.drain(..discard);
+        }
+        if self.outgoing.is_empty() {
+            return;
         }
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let sent = Pin::new(io).poll_write(&mut cx, &self.outgoing);
