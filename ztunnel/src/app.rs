@@ -15,9 +15,11 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::admin::View;
 use crate::capture::Statuses;
 use crate::config::Config;
 use crate::control::{certificates, prefetch};
+use crate::dns::Dns;
 use crate::proxy::{Mesh, Pods, Workers, redecide};
 
 /// What is there before the agent: the process's log and metrics.
@@ -34,6 +36,7 @@ pub struct App {
     mesh: Arc<Mesh>,
     pods: Arc<Pods>,
     workers: Workers,
+    dns: Option<Arc<Dns>>,
     recorder: Recorder,
     servers: Vec<Server>,
     tasks: TaskGroup,
@@ -71,6 +74,7 @@ impl App {
         let redirect = build::redirect(capture.as_ref());
         let pods = Arc::new(Pods::new(Arc::clone(&mesh), workers.dealer(), redirect));
         let statuses = Statuses::default();
+        let dns = build::dns(&config, &mesh, capture.is_some())?;
 
         serve::certificates(&mut tasks, prepared, &process.metrics, &shutdown);
         let parts = serve::DiscoveryParts {
@@ -91,13 +95,15 @@ impl App {
         serve::own_tunnel(&config, &pods).await;
         let parts = serve::EnrolmentParts {
             pods: &pods,
+            dns: dns.clone(),
             capture,
             statuses: &statuses,
         };
         serve::enrolment(&mut tasks, &config, parts, &readiness, &shutdown).await?;
-        let view = serve::View {
+        let view = View {
             config: Arc::clone(&config),
-            mesh: Arc::clone(&mesh),
+            state: mesh.state.clone(),
+            certificates: mesh.certificates.clone(),
             pods: Arc::clone(&pods),
             statuses,
         };
@@ -113,6 +119,7 @@ impl App {
             mesh,
             pods,
             workers,
+            dns,
             recorder,
             servers,
             tasks,
@@ -170,11 +177,16 @@ impl App {
             server.stop().await;
         }
         self.tasks.stop().await;
-        let workers = self.workers;
+        let (workers, dns) = (self.workers, self.dns);
         // Joins threads: not on the runtime's own.
-        let joined = tokio::task::spawn_blocking(move || workers.stop());
+        let joined = tokio::task::spawn_blocking(move || {
+            if let Some(dns) = dns {
+                dns.end();
+            }
+            workers.stop();
+        });
         if tokio::time::timeout(JOIN_WAIT, joined).await.is_err() {
-            tracing::warn!("the data threads did not end");
+            tracing::warn!("the data and DNS threads did not end");
         }
         self.recorder.stop();
         tracing::info!("ended");

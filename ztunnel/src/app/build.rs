@@ -7,9 +7,10 @@ use ambit_net::{CongestionControl, Keepalive, SocketSettings};
 use anyhow::Context;
 
 use crate::config::{CaptureMode, Config, Enrolment, EnrolmentSource};
+use crate::dns::{self, Dns};
 use crate::proxy::pod::Redirect;
 use crate::proxy::resolver::{NoNames, NodeResolver};
-use crate::proxy::{Resolve, Settings};
+use crate::proxy::{Mesh, Resolve, Settings};
 
 /// How lookups behave.
 pub(super) fn state(config: &Config) -> ambit_state::Settings {
@@ -122,4 +123,18 @@ pub(super) fn redirect(capture: Option<&Arc<Capture>>) -> Redirect {
         Some(capture) => Redirect::Ebpf(capture.original_destinations()),
         None => Redirect::Netfilter,
     }
+}
+
+/// The resolvers in pods, unless they are off.
+pub(super) fn dns(
+    config: &Config,
+    mesh: &Mesh,
+    captured: bool,
+) -> anyhow::Result<Option<Arc<Dns>>> {
+    if !config.dns.enabled {
+        return Ok(None);
+    }
+    let settings = dns::Settings::new(config, mesh.settings.sockets.clone(), captured);
+    let dns = Dns::launch(settings, mesh.state.clone(), Arc::clone(&mesh.metrics))?;
+    Ok(Some(Arc::new(dns)))
 }

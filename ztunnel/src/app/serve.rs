@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ambit_ebpf::Capture;
 use ambit_net::Netns;
-use ambit_runtime::http::{Method, Response, Router, Server};
+use ambit_runtime::http::{Router, Server};
 use ambit_runtime::{Readiness, Shutdown, TaskGroup};
 use ambit_telemetry::{Metrics, OPENMETRICS, Recorder};
 use anyhow::Context;
 use tokio::sync::watch;
 
 use super::Process;
+use crate::admin::{self, View};
 use crate::capture::{
     Ebpf, Interception, PodInfo, PodRuntime, PodSpec, Redirected, Registry, Statuses,
     controller, follow_kubelet, zds,
@@ -21,6 +22,7 @@ use crate::control::certificates::{Prepared, publish_expiries};
 use crate::control::discovery::{Discovery, follow_sync};
 use crate::control::local;
 use crate::control::resources::SharedWriter;
+use crate::dns::Dns;
 use crate::proxy::{Mesh, Pods};
 
 /// Keeps certificates, revocation lists and their gauges current.
@@ -141,6 +143,8 @@ pub(super) async fn own_tunnel(config: &Config, pods: &Pods) {
 /// What enrolment needs of the rest.
 pub(super) struct EnrolmentParts<'a> {
     pub(super) pods: &'a Arc<Pods>,
+    /// Where pods' queries are answered, if they are.
+    pub(super) dns: Option<Arc<Dns>>,
     pub(super) capture: Option<Arc<Capture>>,
     pub(super) statuses: &'a Statuses,
 }
@@ -155,6 +159,7 @@ pub(super) async fn enrolment(
 ) -> anyhow::Result<()> {
     let EnrolmentParts {
         pods,
+        dns,
         capture,
         statuses,
     } = parts;
@@ -171,7 +176,7 @@ pub(super) async fn enrolment(
         tasks.spawn("kubelet probes", follow_kubelet(capture, proc, kubelet));
     }
     let mut registry = Registry::new(
-        Arc::clone(pods),
+        (Arc::clone(pods), dns),
         interception,
         config.enrolment.proc.clone(),
         statuses.clone(),
@@ -223,14 +228,6 @@ async fn dedicated(config: &Config, pods: &Pods) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the administrator may look at.
-pub(super) struct View {
-    pub(super) config: Arc<Config>,
-    pub(super) mesh: Arc<Mesh>,
-    pub(super) pods: Arc<Pods>,
-    pub(super) statuses: Statuses,
-}
-
 /// Opens the agent's own ports.
 pub(super) async fn http(
     view: View,
@@ -249,7 +246,7 @@ pub(super) async fn http(
     let common =
         ambit_runtime::admin::router("ztunnel", Arc::clone(&process.log), shutdown.clone());
     let routers = [
-        dump(common, view),
+        admin::routes(common, view),
         ambit_runtime::admin::metrics_router(OPENMETRICS, move || exposition.encode()),
         readiness.route(Router::new("readiness")),
     ];
@@ -261,36 +258,4 @@ pub(super) async fn http(
         }
     }
     Ok(servers)
-}
-
-/// The configuration dump.
-fn dump(router: Router, view: View) -> Router {
-    let view = Arc::new(view);
-    router.route(
-        Method::GET,
-        "/config_dump",
-        "all that the agent knows",
-        move |_| {
-            let view = Arc::clone(&view);
-            async move {
-                let connections: Vec<_> = view
-                    .pods
-                    .list()
-                    .iter()
-                    .map(|pod| {
-                        serde_json::json!({
-                            "pod": pod.full_name(),
-                            "connections": pod.connections.list(),
-                        })
-                    })
-                    .collect();
-                Response::json(&serde_json::json!({
-                    "config": &*view.config,
-                    "state": view.mesh.state.dump(),
-                    "pods": view.statuses.snapshot(),
-                    "workloadState": connections,
-                }))
-            }
-        },
-    )
 }

@@ -23,9 +23,15 @@ pub fn find_processes(proc: &Path, name: &str) -> BTreeSet<u32> {
         .filter_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let comm = fs::read_to_string(entry.path().join("comm")).ok()?;
-            (comm.trim_end() == name).then_some(pid)
+            (comm.trim_end() == name && !is_in_pod(&entry.path())).then_some(pid)
         })
         .collect()
+}
+
+/// Whether the process belongs to a pod: a container may give its process any name, and probes pass
+/// without a policy.
+fn is_in_pod(process: &Path) -> bool {
+    fs::read_to_string(process.join("cgroup")).is_ok_and(|cgroups| cgroups.contains("kubepods"))
 }
 
 /// Tells the capture programs of the kubelet's process, and of every later one. Never returns;
@@ -75,6 +81,14 @@ mod tests {
             fs::create_dir(proc.path().join(pid)).unwrap();
             fs::write(proc.path().join(pid).join("comm"), comm).unwrap();
         }
+        let impostor = proc.path().join("9");
+        fs::create_dir(&impostor).unwrap();
+        fs::write(impostor.join("comm"), "kubelet\n").unwrap();
+        fs::write(
+            impostor.join("cgroup"),
+            "0::/kubepods.slice/kubepods-pod1.slice/x\n",
+        )
+        .unwrap();
         assert_eq!(find_processes(proc.path(), "kubelet"), BTreeSet::from([7]));
         assert_eq!(
             find_processes(Path::new("/not/there"), "kubelet"),
