@@ -34,7 +34,7 @@ fn directory() -> PathBuf {
 /// Builds all targets and runs each.
 pub(crate) fn smoke() -> Result<Counts> {
     let directory = directory();
-    let target = workspace::metadata(true)?
+    let target = workspace::metadata()?
         .target_directory
         .as_std_path()
         .join("fuzz");

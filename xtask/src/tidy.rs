@@ -81,8 +81,8 @@ pub(crate) fn run() -> Result<()> {
 
 fn check() -> Result<Vec<Finding>> {
     let files = files(&workspace::root())?;
-    let mut findings = arrows::check(&workspace::metadata(true)?);
-    findings.extend(licences::check(&workspace::metadata(false)?)?);
+    let mut findings = arrows::check(&workspace::metadata()?);
+    findings.extend(licences::check()?);
     findings.extend(files.iter().flat_map(sources::check));
     for file in files.iter().filter(|f| f.is_rust() && !f.is_generated()) {
         findings.extend(syntax::check(file));

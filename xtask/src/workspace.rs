@@ -5,25 +5,16 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// The platform whose dependencies are looked at.
-const PLATFORM: &str = "x86_64-unknown-linux-gnu";
-
 /// The root of the workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
 }
 
-/// `cargo metadata`, without dependencies from elsewhere when `shallow`.
-pub(crate) fn metadata(shallow: bool) -> Result<cargo_metadata::Metadata> {
+/// `cargo metadata` of the workspace's own packages.
+pub(crate) fn metadata() -> Result<cargo_metadata::Metadata> {
     let mut command = cargo_metadata::MetadataCommand::new();
-    command.manifest_path(root().join("Cargo.toml"));
-    if shallow {
-        command.no_deps();
-    } else {
-        // What other platforms would need is not built.
-        command.other_options(["--filter-platform".to_owned(), PLATFORM.to_owned()]);
-    }
+    command.manifest_path(root().join("Cargo.toml")).no_deps();
     command.exec().context("cargo metadata")
 }
 
@@ -46,10 +37,7 @@ pub(crate) fn build_programs(profile: &str) -> Result<PathBuf> {
         bail!("the programs do not build");
     }
     let directory = if profile == "dev" { "debug" } else { profile };
-    Ok(metadata(true)?
-        .target_directory
-        .as_std_path()
-        .join(directory))
+    Ok(metadata()?.target_directory.as_std_path().join(directory))
 }
 
 /// Runs this same command again, from a release build of this program.

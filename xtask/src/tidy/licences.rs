@@ -1,9 +1,9 @@
 //! Licences and sources of dependencies, by the rules of `deny.toml`, without the network.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
-use anyhow::{Context, Result};
-use cargo_metadata::{Metadata, Package};
+use anyhow::{Context, Result, bail};
 
 use super::Finding;
 use crate::workspace;
@@ -14,37 +14,90 @@ struct Rules {
     banned: BTreeSet<String>,
 }
 
-/// Checks every dependency.
-pub(crate) fn check(metadata: &Metadata) -> Result<Vec<Finding>> {
+/// A dependency, as `cargo tree` shows it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Dependency {
+    name: String,
+    version: String,
+    /// Where it comes from, unless that is crates.io.
+    source: Option<String>,
+    licence: String,
+}
+
+/// Checks every dependency that is built.
+pub(crate) fn check() -> Result<Vec<Finding>> {
     let rules = Rules::load()?;
     let mut findings = Vec::new();
-    for package in &metadata.packages {
-        if metadata.workspace_members.contains(&package.id) {
+    for dependency in dependencies()? {
+        if dependency
+            .source
+            .as_ref()
+            .is_some_and(|source| source.starts_with('/'))
+        {
             continue;
         }
-        let licence = package.license.as_deref().unwrap_or_default();
+        let licence = &dependency.licence;
         if !rules.accepts(licence) {
-            findings.push(finding(
-                package,
-                format!("licence {licence:?} is not in deny.toml"),
-            ));
+            findings.push(dependency.finding(format!("licence {licence:?} is not in deny.toml")));
         }
-        if rules.banned.contains(package.name.as_str()) {
-            findings.push(finding(package, "is banned by deny.toml".to_owned()));
+        if rules.banned.contains(&dependency.name) {
+            findings.push(dependency.finding("is banned by deny.toml".to_owned()));
         }
-        let registry = package.source.as_ref().is_some_and(|s| s.is_crates_io());
-        if !registry && package.source.is_some() {
-            findings.push(finding(package, "does not come from crates.io".to_owned()));
+        if let Some(source) = &dependency.source
+            && !source.contains("proc-macro")
+        {
+            findings.push(dependency.finding(format!("comes from {source}, not from crates.io")));
         }
     }
     Ok(findings)
 }
 
-fn finding(package: &Package, what: String) -> Finding {
-    Finding {
-        path: format!("{} {}", package.name, package.version),
-        line: 0,
-        what,
+/// `cargo tree` and not `cargo metadata`: the latter also lists what no enabled feature asks for.
+fn dependencies() -> Result<BTreeSet<Dependency>> {
+    let output = Command::new("cargo")
+        .current_dir(workspace::root())
+        .args([
+            "tree",
+            "--workspace",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}|{l}",
+            "--offline",
+        ])
+        .args(["--edges", "normal,build,dev", "--no-dedupe"])
+        .output()
+        .context("cargo cannot be run")?;
+    if !output.status.success() {
+        bail!("cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(Dependency::parse)
+        .collect())
+}
+
+impl Dependency {
+    /// Reads `name v1.2.3 (source)|licence`.
+    fn parse(line: &str) -> Option<Self> {
+        let (package, licence) = line.split_once('|')?;
+        let mut words = package.splitn(3, ' ');
+        let (name, version) = (words.next()?, words.next()?);
+        let source = words.next().map(|s| s.trim_matches(['(', ')']).to_owned());
+        Some(Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            source,
+            licence: licence.trim_end_matches(" (*)").to_owned(),
+        })
+    }
+
+    fn finding(&self, what: String) -> Finding {
+        Finding {
+            path: format!("{} {}", self.name, self.version),
+            line: 0,
+            what,
+        }
     }
 }
 
@@ -87,6 +140,19 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_the_tree_are_read() {
+        let one = Dependency::parse("serde_derive v1.0.2 (proc-macro)|MIT OR Apache-2.0").unwrap();
+        assert_eq!(
+            (&*one.name, &*one.licence),
+            ("serde_derive", "MIT OR Apache-2.0")
+        );
+        let git = Dependency::parse("x v1.0.0 (https://example.org/x#1234)|MIT (*)").unwrap();
+        assert_eq!(git.source.as_deref(), Some("https://example.org/x#1234"));
+        assert_eq!(git.licence, "MIT");
+        assert_eq!(Dependency::parse(""), None);
+    }
 
     #[test]
     fn expressions_are_understood() {
