@@ -8,6 +8,9 @@
 //! (`Builder::new_current_thread().enable_all().build_local(..)`) or inside a `LocalSet`.
 //! A process has one pool and one set of connections per data thread and shares neither.
 
+#[cfg(test)]
+extern crate self as ambit_hbone;
+
 mod client;
 mod error;
 pub mod frame;

@@ -291,3 +291,6 @@ pub(crate) const fn room_for(plaintext: usize) -> usize {
 }
 
 const _: () = assert!(TAG_LEN + 1 == TRAILER_LEN);
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! against other implementations (`interop_*`).
 
 mod interop_h2;
+mod interop_tls;
 mod sim_pool;
 mod sim_stream;
 mod support;

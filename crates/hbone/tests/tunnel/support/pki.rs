@@ -11,6 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 const NAME: &str = "peer.test";
 
 pub(crate) struct Pki {
+    #[allow(dead_code, reason = "not every user of this file looks at it")]
+    pub(crate) root: CertificateDer<'static>,
+    #[allow(dead_code, reason = "not every user of this file looks at it")]
+    pub(crate) leaf: CertificateDer<'static>,
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) client: Arc<ClientConfig>,
 }
@@ -47,6 +51,8 @@ pub(crate) fn pki() -> &'static Pki {
             .unwrap();
         client.alpn_protocols = vec![ALPN.to_vec()];
         Pki {
+            root: ca.der().clone(),
+            leaf: leaf.der().clone(),
             server: Arc::new(server),
             client: Arc::new(client),
         }

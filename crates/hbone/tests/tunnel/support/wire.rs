@@ -76,6 +76,19 @@ impl Wire {
         (Wire { io: read }, write)
     }
 
+    /// Replaces the sending keys; what is sent next carries the update.
+    pub(crate) fn refresh_keys(&mut self) {
+        match &mut self.io {
+            TlsStream::Client(stream) => stream.get_mut().1.refresh_traffic_keys().unwrap(),
+            TlsStream::Server(stream) => stream.get_mut().1.refresh_traffic_keys().unwrap(),
+        }
+    }
+
+    /// Sends the closing alert.
+    pub(crate) async fn close(&mut self) {
+        self.io.shutdown().await.unwrap();
+    }
+
     pub(crate) async fn raw(&mut self, bytes: &[u8]) {
         self.io.write_all(bytes).await.unwrap();
         self.io.flush().await.unwrap();
