@@ -17,7 +17,9 @@ use crate::wait;
 /// Port of discovery, certificates and enrolment.
 const CONTROL_PORT: u16 = 15012;
 /// Admin port of the controller.
-const CONTROLLER_ADMIN: u16 = 15014;
+const CONTROLLER_ADMIN: u16 = 15010;
+/// Metrics port of the controller.
+const CONTROLLER_METRICS: u16 = 15014;
 /// Admin port of an agent.
 const AGENT_ADMIN: u16 = 15000;
 /// Metrics port of an agent.
@@ -196,12 +198,14 @@ impl Mesh {
             "run".to_owned(),
             "--config".to_owned(),
             self.config_directory().display().to_string(),
-            "--data".to_owned(),
+            "--data-dir".to_owned(),
             self.data().display().to_string(),
             "--listen".to_owned(),
             format!("{address}:{CONTROL_PORT}"),
             "--admin".to_owned(),
             format!("{address}:{CONTROLLER_ADMIN}"),
+            "--metrics".to_owned(),
+            format!("{address}:{CONTROLLER_METRICS}"),
         ];
         let launch = Launch {
             name: "controller",
@@ -405,7 +409,7 @@ impl Mesh {
     /// Has the controller make the credentials of a node.
     fn make_token(&self, node: usize) -> Result<()> {
         let output = Command::new(&self.binaries.controller)
-            .args(["node-token", "--data"])
+            .args(["node-token", "--data-dir"])
             .arg(self.data())
             .args(["--node", &self.topology.nodes[node].name])
             .output()?;

@@ -139,7 +139,7 @@ fn change(config: &Path, revision: usize) -> Result<()> {
 fn start(programs: &Path, directory: &Path, config: &Path) -> Result<(Program, Access, PathBuf)> {
     let data = directory.join("data");
     std::fs::create_dir(&data)?;
-    let (port, admin) = (free_port()?, free_port()?);
+    let (port, admin, metrics) = (free_port()?, free_port()?, free_port()?);
     let launch = Launch {
         name: "controller",
         program: Binaries::in_directory(programs).controller,
@@ -147,12 +147,14 @@ fn start(programs: &Path, directory: &Path, config: &Path) -> Result<(Program, A
             "run".into(),
             "--config".into(),
             config.display().to_string(),
-            "--data".into(),
+            "--data-dir".into(),
             data.display().to_string(),
             "--listen".into(),
             format!("127.0.0.1:{port}"),
             "--admin".into(),
             format!("127.0.0.1:{admin}"),
+            "--metrics".into(),
+            format!("127.0.0.1:{metrics}"),
         ],
         environment: Vec::new(),
         log_directory: directory.to_owned(),
@@ -178,7 +180,7 @@ fn tokens(programs: &Path, data: &Path) -> Result<Vec<String>> {
     (0..CLIENTS)
         .map(|node| {
             let output = Command::new(&controller)
-                .args(["node-token", "--data"])
+                .args(["node-token", "--data-dir"])
                 .arg(data)
                 .args(["--node", &format!("node-{node}")])
                 .output()?;

@@ -104,7 +104,7 @@ pub(super) fn commands(stage: &Stage) {
     line(
         "what the controller made of them",
         &format_args!(
-            "ip netns exec {fabric} curl -s http://{}:15014/status",
+            "ip netns exec {fabric} curl -s http://{}:15010/status",
             topology.fabric.v4
         ),
     );
