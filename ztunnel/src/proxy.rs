@@ -114,3 +114,26 @@ impl std::fmt::Debug for Mesh {
         f.debug_struct("Mesh").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{inbound, limits, outbound, plaintext};
+
+    fn size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle connection costs its task: what grows here is paid a hundred thousand times.
+    #[test]
+    fn a_connection_fits_its_budget() {
+        let sizes = [
+            ("outbound", size(outbound::serve)),
+            ("plaintext", size(plaintext::serve)),
+            ("tunnel", size(inbound::serve)),
+            ("stream", inbound::stream_size()),
+        ];
+        for (what, size) in sizes {
+            assert!(size <= limits::CONNECTION_FUTURE, "{what}: {size} bytes, of {sizes:?}");
+        }
+    }
+}

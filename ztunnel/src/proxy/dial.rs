@@ -51,7 +51,7 @@ impl DialError {
         match self {
             Self::Certificate(source) => Failure::LocalCertificate(source),
             Self::Connect(source) => Failure::UpstreamTunnelPort { to, source },
-            Self::Tls(source) => Failure::UpstreamTunnel { to, source },
+            Self::Tls(source) => Failure::no_tunnel(to, source),
         }
     }
 }
@@ -200,7 +200,7 @@ pub(super) async fn stream(
 pub(super) fn open_failure(error: OpenError<DialError>, to: SocketAddr) -> Failure {
     match error {
         OpenError::Connect(error) => error.into_failure(to),
-        OpenError::Tunnel(source) => Failure::UpstreamTunnel { to, source },
+        OpenError::Tunnel(source) => Failure::no_tunnel(to, source),
         OpenError::Refused { status, .. } => Failure::UpstreamRefused { to, status },
     }
 }

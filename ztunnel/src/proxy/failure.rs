@@ -97,6 +97,15 @@ pub enum Failure {
         #[source]
         source: ambit_hbone::Error,
     },
+    /// The other end of the tunnel is not who it has to be.
+    #[error("{to} is not trusted")]
+    UpstreamIdentity {
+        /// Whereto.
+        to: SocketAddr,
+        /// Why.
+        #[source]
+        source: PeerError,
+    },
     /// The other end of the tunnel said no.
     #[error("{to} answered {status}{}", status_hint(*status))]
     UpstreamRefused {
@@ -126,6 +135,17 @@ fn status_hint(status: StatusCode) -> &'static str {
         StatusCode::BAD_REQUEST => ": the destination does not serve that address",
         StatusCode::SERVICE_UNAVAILABLE => ": the application there does not take the connection",
         _ => "",
+    }
+}
+
+impl Failure {
+    /// No tunnel to `to`, because of `source`.
+    #[must_use]
+    pub fn no_tunnel(to: SocketAddr, source: ambit_hbone::Error) -> Self {
+        match PeerError::find(&source) {
+            Some(source) => Self::UpstreamIdentity { to, source },
+            None => Self::UpstreamTunnel { to, source },
+        }
     }
 }
 
@@ -211,11 +231,16 @@ impl Failure {
                 answer(Status::SERVICE_UNAVAILABLE, flag, None, true)
             }
             Self::UpstreamTunnel { source, .. } => {
+                let flag = tunnel_fault(source).0;
+                answer(Status::SERVICE_UNAVAILABLE, flag, None, true)
+            }
+            Self::UpstreamIdentity { source, .. } => {
                 // A certificate of somebody else counts as a failed connect, as in the reference.
-                let flag = match PeerError::find(source) {
-                    Some(PeerError::Revoked) => Flag::CertRevoked,
-                    Some(_) => Flag::Connect,
-                    None => tunnel_fault(source).0,
+                let revoked = *source == PeerError::Revoked;
+                let flag = if revoked {
+                    Flag::CertRevoked
+                } else {
+                    Flag::Connect
                 };
                 answer(Status::SERVICE_UNAVAILABLE, flag, None, true)
             }

@@ -12,9 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ambit_hbone::Request;
 use ambit_identity::{PeerError, peer_identity};
 use ambit_model::Identity;
-use ambit_telemetry::{
-    Connection, Cut, Outcome, Party, Reporter, ResponseFlag, Security, log_peer_fault,
-};
+use ambit_telemetry::{Connection, Cut, Outcome, Party, Reporter, ResponseFlag, Security};
 use tokio::net::TcpStream;
 
 use super::failure::Chain;
@@ -50,14 +48,17 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         load,
         ..
     } = arrival;
+    // Without an address the connection is gone already, which accepting will tell.
+    let local = stream.local_addr().map_or(peer, ambit_net::canonical);
     let accepted = tokio::select! {
         biased;
         () = pod.cut.cancelled() => return,
-        accepted = accept(&worker, &pod, stream) => accepted,
+        // Boxed: the handshake's memory is given back before streams come.
+        accepted = Box::pin(accept(&worker, &pod, stream)) => accepted,
     };
-    let (inner, identity, local) = match accepted {
+    let (inner, identity) = match accepted {
         Ok(parts) => parts,
-        Err(failure) => return report(&worker, &pod, peer, &failure),
+        Err(failure) => return report(&worker, &pod, (peer, local), &failure),
     };
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let tunnel = Rc::new(Tunnel {
@@ -77,14 +78,10 @@ async fn accept(
     worker: &Worker,
     pod: &Pod,
     stream: std::net::TcpStream,
-) -> Result<(Inner, Identity, SocketAddr), Failure> {
+) -> Result<(Inner, Identity), Failure> {
     let settings = &worker.mesh.settings.tunnel;
     let lost = |error: std::io::Error| Failure::PeerTunnel(error.into());
     let stream = TcpStream::from_std(stream).map_err(lost)?;
-    let local = stream
-        .local_addr()
-        .map(ambit_net::canonical)
-        .map_err(lost)?;
     let certificate = dial::certificate(&worker.mesh, &pod.identity)
         .await
         .map_err(Failure::LocalCertificate)?;
@@ -102,7 +99,7 @@ async fn accept(
     let inner = Inner::accept(tls, settings)
         .await
         .map_err(Failure::PeerTunnel)?;
-    Ok((inner, identity, local))
+    Ok((inner, identity))
 }
 
 /// Takes requests until the tunnel ends.
@@ -156,12 +153,16 @@ fn revoke(tunnel: &Tunnel) {
 }
 
 /// One record for a tunnel that was not established.
-fn report(worker: &Worker, pod: &Arc<Pod>, peer: SocketAddr, failure: &Failure) {
+fn report(
+    worker: &Worker,
+    pod: &Arc<Pod>,
+    (peer, local): (SocketAddr, SocketAddr),
+    failure: &Failure,
+) {
     let answer = failure.answer();
     let metrics = &worker.mesh.metrics.connections;
     if let Some(kind) = answer.peer_error {
         metrics.count_peer_error(kind);
-        log_peer_fault(peer, &Chain(failure));
     }
     if answer.flag == ResponseFlag::CertRevoked {
         metrics.count_crl_rejection(Reporter::Destination);
@@ -172,15 +173,24 @@ fn report(worker: &Worker, pod: &Arc<Pod>, peer: SocketAddr, failure: &Failure) 
         source: Party::default(),
         source_address: peer,
         destination: Party {
-            workload: pod.find(&worker.mesh, peer.ip()),
+            workload: pod.find(&worker.mesh, local.ip()),
             declared: None,
             identity: Some(Arc::clone(&pod.identity)),
         },
-        destination_address: peer,
+        destination_address: local,
         tunnel: None,
         service: None,
     };
     worker
         .recorder
         .refuse(about, Outcome::failed(answer.flag, Chain(failure)));
+}
+
+/// What the task of one stream holds, in bytes.
+#[cfg(test)]
+pub(super) fn stream_size() -> usize {
+    fn size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(stream::serve)
 }

@@ -29,7 +29,7 @@ pub const DUMPED_CONNECTIONS: usize = 10_000;
 
 /// The most one inbound or outbound connection's task may hold, apart from buffers in use. Checked
 /// by a test: it is the price of an idle connection.
-pub const CONNECTION_FUTURE: usize = 3 * 1024;
+pub const CONNECTION_FUTURE: usize = 1536;
 
 /// How long tasks may take to end once their connections are cut.
 pub const CUT_WAIT: Duration = Duration::from_secs(1);

@@ -37,7 +37,8 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         }
     };
     let mut about = Box::new(unknown(&pod, peer));
-    match open(&worker, &pod, &stream, &mut about).await {
+    // Boxed: what opening needs (a TLS handshake, at worst) is given back before bytes flow.
+    match Box::pin(open(&worker, &pod, &stream, &mut about)).await {
         Ok((remote, live)) => {
             let ticket = pod.connections.register(live);
             let record = worker.recorder.open(*about);

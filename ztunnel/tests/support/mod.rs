@@ -175,6 +175,7 @@ pub fn two_pods() -> (TestPod, TestPod) {
             &format!("ip addr add fd00:9::{host}/64 dev eth0 nodad"),
         );
         run_in(netns, "ip link set eth0 up");
+        run_in(netns, "ip route add default dev eth0");
     }
     let pod = |name, netns, host: u8| TestPod {
         name,
@@ -291,7 +292,10 @@ impl Drop for Agent {
         if let Some(recorder) = self.recorder.take() {
             recorder.stop();
         }
-        let capture = self.capture.take().and_then(|Ebpf(capture)| Arc::into_inner(capture));
+        let capture = self
+            .capture
+            .take()
+            .and_then(|Ebpf(capture)| Arc::into_inner(capture));
         if let Some(Err(error)) = capture.map(Capture::uninstall) {
             eprintln!("capture is left behind: {error}");
         }
