@@ -1,1 +1,0 @@
-//! What the suites on namespaces share: the cast of pods and the checks on them.
