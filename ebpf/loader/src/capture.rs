@@ -139,13 +139,24 @@ impl Capture {
     /// the new process and forget the old one: its number may be given to any process.
     ///
     /// # Errors
-    /// When there is no such process, or the kernel refuses.
+    /// When there is no such process, when it lives in an enrolled pod, or when the kernel refuses.
     pub fn note_kubelet(&self, tgid: u32) -> Result<(), Error> {
         let path = format!("/proc/{tgid}/ns/net");
         let cookie = std::fs::File::open(&path)
             .and_then(|netns| netns::cookie(netns.as_fd()))
             .doing(|| format!("find the network namespace of process {tgid}"))?;
         let _lock = self.lock()?;
+        if self.enrolment.require(cookie).is_ok() {
+            return Err(Error::KubeletInPod { tgid, cookie });
+        }
+        for old in self.noted_kubelets()? {
+            // Its number may be given to any process.
+            if !Path::new(&format!("/proc/{old}")).exists() {
+                self.kubelets
+                    .remove(&old)
+                    .doing(|| format!("forget process {old}"))?;
+            }
+        }
         self.kubelets
             .set(&tgid, &1)
             .doing(|| format!("note process {tgid}"))?;

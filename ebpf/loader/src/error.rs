@@ -93,6 +93,17 @@ pub enum Error {
         cookie: u64,
     },
 
+    /// A process of a pod cannot be the kubelet, whatever its name.
+    #[error(
+        "process {tgid} lives in the pod with network namespace cookie {cookie}, so it is not the kubelet"
+    )]
+    KubeletInPod {
+        /// The process.
+        tgid: u32,
+        /// The pod.
+        cookie: u64,
+    },
+
     /// A newer agent has taken over the same bpffs directory; this one may only finish its connections.
     #[error("a newer agent has taken over {}", .directory.display())]
     Superseded {

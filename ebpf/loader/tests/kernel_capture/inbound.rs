@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 
-use ambit_ebpf::{MARK, ORIGINAL_SOURCE_MARK};
+use ambit_ebpf::{Error, MARK, ORIGINAL_SOURCE_MARK};
 
 use crate::lab::{
     Agent, HOST4, HOST6, HostProcess, Lab, POD4, POD4_SECOND, POD6, both, connect, eventually,
@@ -169,6 +169,10 @@ fn kernel_probes_reach_the_application_and_other_processes_do_not() {
         "refused",
         "nobody listens there, and the agent is not asked"
     );
+
+    let impostor = HostProcess::start(&lab.pod);
+    let error = lab.capture().note_kubelet(impostor.tgid()).unwrap_err();
+    assert!(matches!(error, Error::KubeletInPod { .. }), "{error}");
 
     let mut stranger = HostProcess::start(&lab.host);
     let answering = std::thread::spawn({
