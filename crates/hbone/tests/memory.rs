@@ -1,6 +1,8 @@
 //! What an idle tunnelled stream and an idle connection cost in memory, both sides together,
 //! measured on the process. Alone in its program, so that nothing else moves the figure.
 
+#![expect(clippy::unwrap_used, reason = "a test ends when something fails")]
+
 #[path = "tunnel/support/pki.rs"]
 mod pki;
 

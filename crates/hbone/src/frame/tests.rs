@@ -4,10 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Head, payload, and bytes of padding.
+type Frame = (Head, Vec<u8>, u32);
+
 /// What a deframer makes of `input` cut into `pieces`: DATA joined, everything else as it is.
-fn deframe(input: &[u8], pieces: &[usize]) -> (Vec<(Head, Vec<u8>, u32)>, Option<Violation>) {
+fn deframe(input: &[u8], pieces: &[usize]) -> (Vec<Frame>, Option<Violation>) {
     let mut deframer = Deframer::new(MIN_MAX_FRAME);
-    let mut frames: Vec<(Head, Vec<u8>, u32)> = Vec::new();
+    let mut frames: Vec<Frame> = Vec::new();
     let (mut rest, mut at) = (input, 0);
     while !rest.is_empty() {
         let take = pieces

@@ -18,7 +18,7 @@ pub(super) struct Block {
 
 impl Session {
     pub(super) fn on_headers(&mut self, head: Head, payload: &[u8]) -> Result<(), Violation> {
-        if head.stream % 2 == 0 {
+        if head.stream.is_multiple_of(2) {
             return Err(Violation::protocol(
                 "headers on a stream that clients cannot open",
             ));

@@ -183,8 +183,8 @@ impl Session {
     /// Whether nobody has opened stream `id` yet.
     fn is_idle(&self, id: u32) -> bool {
         match self.role {
-            Role::Server => id % 2 == 0 || id > self.last_id,
-            Role::Client => id % 2 == 0 || id >= self.last_id,
+            Role::Server => id.is_multiple_of(2) || id > self.last_id,
+            Role::Client => id.is_multiple_of(2) || id >= self.last_id,
         }
     }
 

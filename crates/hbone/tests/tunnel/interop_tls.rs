@@ -17,7 +17,7 @@ use crate::support::{TIMEOUT, accept_tls, connect_tls, name, pki, sim};
 #[test]
 fn key_updates_of_the_peer_are_followed() {
     sim(async {
-        let (mut wire, server) = Wire::client(Settings::default(), |request| drop(request)).await;
+        let (mut wire, server) = Wire::client(Settings::default(), drop).await;
         for _ in 0..50 {
             wire.refresh_keys();
             wire.expect_alive().await;
@@ -31,7 +31,7 @@ fn key_updates_of_the_peer_are_followed() {
 #[test]
 fn endless_key_updates_are_cut_off() {
     sim(async {
-        let (mut wire, server) = Wire::client(Settings::default(), |request| drop(request)).await;
+        let (mut wire, server) = Wire::client(Settings::default(), drop).await;
         for _ in 0..2000 {
             wire.refresh_keys();
             wire.frame(kind::PING, 0, 0, &[0; 8]).await;
@@ -44,7 +44,7 @@ fn endless_key_updates_are_cut_off() {
 #[test]
 fn a_closing_alert_is_an_orderly_end() {
     sim(async {
-        let (mut wire, server) = Wire::client(Settings::default(), |request| drop(request)).await;
+        let (mut wire, server) = Wire::client(Settings::default(), drop).await;
         wire.close().await;
         assert_eq!(server.await.unwrap(), Ok(()));
     });

@@ -53,84 +53,109 @@ async fn script(frames: &[Vec<u8>]) -> Wire {
     wire
 }
 
+/// Each case ends the connection, and the peer and the caller learn the code.
+fn check_violations(cases: &[(&str, u32, Vec<u8>)]) {
+    for (what, expected, frames) in cases {
+        sim(async {
+            let (mut wire, server) = Wire::client(Settings::default(), swallow).await;
+            wire.connect(1).await;
+            wire.raw(frames).await;
+            let (_, payload) = wire.expect(kind::GOAWAY).await;
+            assert_eq!(payload[4..8], expected.to_be_bytes(), "{what}");
+            while wire.next().await.is_some() {}
+            let outcome = server.await.unwrap();
+            assert!(
+                matches!(outcome, Err(Error::PeerProtocol { code, .. }) if code == *expected),
+                "{what}: {outcome:?}"
+            );
+        });
+    }
+}
+
 #[test]
-fn violations_end_the_connection_with_their_code() {
+fn frames_where_they_cannot_be_end_the_connection() {
     let f = frame;
-    let window = |value: u32| value.to_be_bytes();
-    let headers = kind::HEADERS;
+    let end = flag::END_HEADERS;
+    let (headers, more) = (kind::HEADERS, kind::CONTINUATION);
     let block = connect_block("10.0.0.1:80");
-    let cases: Vec<(&str, u32, Vec<u8>)> = vec![
+    let begun = f(headers, 0, 3, &block);
+    let inside = |next: Vec<u8>| [begun.clone(), next].concat();
+    check_violations(&[
         ("data on 0", PROTOCOL, f(kind::DATA, 0, 0, b"x")),
         ("data on idle", PROTOCOL, f(kind::DATA, 0, 9, b"x")),
+        ("headers on 0", PROTOCOL, f(headers, end, 0, &block)),
+        ("headers on even", PROTOCOL, f(headers, end, 2, &block)),
+        ("continuation of nothing", PROTOCOL, f(more, end, 1, &block)),
         (
-            "headers on 0",
+            "ping in a block",
             PROTOCOL,
-            f(headers, flag::END_HEADERS, 0, &block),
+            inside(f(kind::PING, 0, 0, &[0; 8])),
         ),
         (
-            "headers on even",
+            "data in a block",
             PROTOCOL,
-            f(headers, flag::END_HEADERS, 2, &block),
+            inside(f(kind::DATA, 0, 1, b"x")),
         ),
         (
-            "continuation of nothing",
+            "headers in a block",
             PROTOCOL,
-            f(kind::CONTINUATION, flag::END_HEADERS, 1, &block),
+            inside(f(headers, end, 5, &block)),
         ),
         (
-            "frame inside a block",
+            "continuation elsewhere",
             PROTOCOL,
-            [f(headers, 0, 3, &block), f(kind::PING, 0, 0, &[0; 8])].concat(),
-        ),
-        (
-            "data inside a block",
-            PROTOCOL,
-            [f(headers, 0, 3, &block), f(kind::DATA, 0, 1, b"x")].concat(),
-        ),
-        (
-            "continuation of another stream",
-            PROTOCOL,
-            [
-                f(headers, 0, 3, &block),
-                f(kind::CONTINUATION, 0, 5, &block),
-            ]
-            .concat(),
-        ),
-        (
-            "header block of garbage",
-            code::COMPRESSION_ERROR,
-            f(headers, flag::END_HEADERS, 3, &[0xff; 9]),
-        ),
-        (
-            "padding beyond headers",
-            PROTOCOL,
-            f(headers, flag::PADDED | flag::END_HEADERS, 3, &[9, 0x82]),
-        ),
-        (
-            "padding beyond data",
-            PROTOCOL,
-            f(kind::DATA, flag::PADDED, 1, &[9, 1]),
-        ),
-        (
-            "padded and empty",
-            SIZE,
-            f(kind::DATA, flag::PADDED, 1, &[]),
-        ),
-        (
-            "priority fields cut",
-            SIZE,
-            f(headers, flag::PRIORITY | flag::END_HEADERS, 3, &[0; 4]),
+            inside(f(more, 0, 5, &block)),
         ),
         ("priority on 0", PROTOCOL, f(kind::PRIORITY, 0, 0, &[0; 5])),
-        ("priority of 4", SIZE, f(kind::PRIORITY, 0, 1, &[0; 4])),
         ("reset on 0", PROTOCOL, f(kind::RST_STREAM, 0, 0, &[0; 4])),
         (
             "reset of idle",
             PROTOCOL,
             f(kind::RST_STREAM, 0, 9, &[0; 4]),
         ),
-        ("reset of 3", SIZE, f(kind::RST_STREAM, 0, 1, &[0; 3])),
         ("settings on 1", PROTOCOL, f(kind::SETTINGS, 0, 1, &[])),
+        (
+            "push promise",
+            PROTOCOL,
+            f(kind::PUSH_PROMISE, end, 1, &[0, 0, 0, 2]),
+        ),
+        ("ping on 1", PROTOCOL, f(kind::PING, 0, 1, &[0; 8])),
+        ("goaway on 1", PROTOCOL, f(kind::GOAWAY, 0, 1, &[0; 8])),
+        (
+            "window update of idle",
+            PROTOCOL,
+            f(kind::WINDOW_UPDATE, 0, 9, &[0, 0, 0, 1]),
+        ),
+    ]);
+}
+
+#[test]
+fn frames_of_wrong_size_or_content_end_the_connection() {
+    let f = frame;
+    let (headers, end) = (kind::HEADERS, flag::END_HEADERS);
+    let padded = flag::PADDED;
+    let garbled = code::COMPRESSION_ERROR;
+    let beyond = [0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1].to_vec();
+    check_violations(&[
+        ("garbled block", garbled, f(headers, end, 3, &[0xff; 9])),
+        (
+            "padding beyond headers",
+            PROTOCOL,
+            f(headers, padded | end, 3, &[9, 0x82]),
+        ),
+        (
+            "padding beyond data",
+            PROTOCOL,
+            f(kind::DATA, padded, 1, &[9, 1]),
+        ),
+        ("padded and empty", SIZE, f(kind::DATA, padded, 1, &[])),
+        (
+            "priority fields cut",
+            SIZE,
+            f(headers, flag::PRIORITY | end, 3, &[0; 4]),
+        ),
+        ("priority of 4", SIZE, f(kind::PRIORITY, 0, 1, &[0; 4])),
+        ("reset of 3", SIZE, f(kind::RST_STREAM, 0, 1, &[0; 3])),
         ("settings of 5", SIZE, f(kind::SETTINGS, 0, 0, &[0; 5])),
         (
             "settings ack of 6",
@@ -157,19 +182,12 @@ fn violations_end_the_connection_with_their_code() {
             PROTOCOL,
             f(kind::SETTINGS, 0, 0, &setting(5, 1 << 24)),
         ),
-        (
-            "push promise",
-            PROTOCOL,
-            f(kind::PUSH_PROMISE, flag::END_HEADERS, 1, &[0, 0, 0, 2]),
-        ),
         ("ping of 7", SIZE, f(kind::PING, 0, 0, &[0; 7])),
-        ("ping on 1", PROTOCOL, f(kind::PING, 0, 1, &[0; 8])),
-        ("goaway on 1", PROTOCOL, f(kind::GOAWAY, 0, 1, &[0; 8])),
         ("goaway of 7", SIZE, f(kind::GOAWAY, 0, 0, &[0; 7])),
         (
             "window of 0",
             PROTOCOL,
-            f(kind::WINDOW_UPDATE, 0, 0, &window(0)),
+            f(kind::WINDOW_UPDATE, 0, 0, &[0; 4]),
         ),
         (
             "window update of 3",
@@ -177,40 +195,12 @@ fn violations_end_the_connection_with_their_code() {
             f(kind::WINDOW_UPDATE, 0, 1, &[0; 3]),
         ),
         (
-            "window update of idle",
-            PROTOCOL,
-            f(kind::WINDOW_UPDATE, 0, 9, &window(1)),
-        ),
-        (
             "window overflow",
             FLOW,
-            f(kind::WINDOW_UPDATE, 0, 0, &window(MAX_WINDOW)),
+            f(kind::WINDOW_UPDATE, 0, 0, &MAX_WINDOW.to_be_bytes()),
         ),
-        (
-            "frame beyond our limit",
-            SIZE,
-            f(kind::DATA, 0, 1, &[])[..3]
-                .iter()
-                .map(|_| 0xff)
-                .chain([0; 6])
-                .collect(),
-        ),
-    ];
-    for (what, expected, frames) in cases {
-        sim(async {
-            let (mut wire, server) = Wire::client(Settings::default(), swallow).await;
-            wire.connect(1).await;
-            wire.raw(&frames).await;
-            let (_, payload) = wire.expect(kind::GOAWAY).await;
-            assert_eq!(payload[4..8], expected.to_be_bytes(), "{what}");
-            while wire.next().await.is_some() {}
-            let outcome = server.await.unwrap();
-            assert!(
-                matches!(outcome, Err(Error::PeerProtocol { code, .. }) if code == expected),
-                "{what}: {outcome:?}"
-            );
-        });
-    }
+        ("frame beyond our limit", SIZE, beyond),
+    ]);
 }
 
 #[test]
