@@ -1,8 +1,10 @@
 //! What every object carries: names, labels, annotations.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Labels and annotations.
 pub type Labels = BTreeMap<String, String>;
@@ -87,13 +89,42 @@ macro_rules! object {
 pub(crate) use object;
 
 /// A number, or a name to be looked up.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged, expecting = "a port number or the name of a port")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum IntOrString {
     /// A number.
     Int(u16),
     /// A name.
     String(String),
+}
+
+impl<'de> Deserialize<'de> for IntOrString {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(IntOrStringVisitor)
+    }
+}
+
+struct IntOrStringVisitor;
+
+impl Visitor<'_> for IntOrStringVisitor {
+    type Value = IntOrString;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a port number up to 65535 or the name of a port")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<IntOrString, E> {
+        let refuse = |_| E::invalid_value(Unexpected::Signed(value), &self);
+        u16::try_from(value).map(IntOrString::Int).map_err(refuse)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<IntOrString, E> {
+        let refuse = |_| E::invalid_value(Unexpected::Unsigned(value), &self);
+        u16::try_from(value).map(IntOrString::Int).map_err(refuse)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<IntOrString, E> {
+        Ok(value.parse().map_or_else(|_| IntOrString::String(value.to_owned()), IntOrString::Int))
+    }
 }
 
 /// Selects objects by exact labels.

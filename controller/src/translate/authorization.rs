@@ -163,23 +163,24 @@ impl Translator<'_> {
                 found.destination_ports = self.ports(values, &is);
                 found.not_destination_ports = self.ports(not_values, &is_not);
             }
-            key => {
-                self.foreign_key(key, path);
-                return None;
-            }
+            key if self.needs_http(key, path) => return None,
+            _ => {}
         }
         Some(found)
     }
 
-    fn foreign_key(&mut self, key: &str, path: &str) {
+    /// Whether an attribute is one of HTTP, or of nothing that is known.
+    fn needs_http(&mut self, key: &str, path: &str) -> bool {
         let field = format!("{path}.key");
         let http = ["request.", "remote.ip", "connection.sni", "experimental.", "source.trustDomain"];
-        if !http.iter().any(|prefix| key.starts_with(prefix)) {
+        let known = http.iter().any(|prefix| key.starts_with(prefix));
+        if !known {
             let form = "source.ip, source.namespace, source.principal, source.serviceAccount, destination.ip or destination.port";
             self.problems.push(not(field, key, form));
         } else if self.action == Action::Deny {
             self.problems.push(Problem::refused(field, WITHOUT_HTTP));
         }
+        known
     }
 
     fn strings(&mut self, values: &[String], path: &str, valid: fn(&str) -> bool) -> Vec<StringMatch> {

@@ -156,7 +156,7 @@ fn describe(found: Unexpected<'_>) -> String {
 pub(crate) fn closest<'a>(name: &str, expected: &[&'a str]) -> Option<&'a str> {
     let near = |other: &&str| {
         let distance = distance(&name.to_lowercase(), &other.to_lowercase());
-        (distance <= 2.min(other.len() / 3).max(1)).then_some(distance)
+        (distance <= 2.min(other.len() / 2)).then_some(distance)
     };
     expected.iter().filter_map(|e| near(e).map(|d| (d, *e))).min().map(|(_, e)| e)
 }

@@ -21,8 +21,10 @@ pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
         if is_marker(line) {
             push(&mut documents, &text[start..position], offset);
             // What follows the marker on its line (`--- {kind: Pod}`) belongs to the document.
-            start = position + 3;
-            offset = index;
+            // Without any, the text starts on the next line: it is the same wherever it stands.
+            let blank = line[3..].trim().is_empty();
+            start = position + if blank { line.len() } else { 3 };
+            offset = index + u32::from(blank);
         }
         position += line.len();
     }
@@ -54,7 +56,7 @@ mod tests {
         let found: Vec<_> = split(text).iter().map(|d| (d.text, d.offset)).collect();
         assert_eq!(
             found,
-            [("\na: 1\n", 1), (" {b: 2}\n", 3), ("\r\nc: |\n  ---\n  x\n", 6)]
+            [("a: 1\n", 2), (" {b: 2}\n", 3), ("c: |\n  ---\n  x\n", 7)]
         );
     }
 

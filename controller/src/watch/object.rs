@@ -44,6 +44,8 @@ pub(crate) struct Refusal {
     pub(crate) services: Vec<String>,
     /// It asked not to be enforced.
     pub(crate) dry_run: bool,
+    /// It is no YAML: what is known of it is a guess.
+    pub(crate) malformed: bool,
     /// Lines of its fields.
     pub(crate) lines: Arc<Lines>,
     /// All that is wrong.
@@ -150,21 +152,12 @@ fn targets(root: &Node) -> Vec<String> {
     found
 }
 
-/// A text that is no YAML: its kind, name and namespace are looked for line by line, so that a
+/// A text that is no YAML: its kind, name and namespace are looked for in the text, so that a
 /// policy with a slip of the keyboard still denies.
 fn malformed(text: &str, error: &yaml::SyntaxError) -> Refusal {
-    let value = |key: &str, indented: bool| {
-        let mut values = text.lines().filter_map(|line| {
-            let is_indented = line.starts_with([' ', '\t']);
-            let rest = line.trim_start().strip_prefix(key)?.strip_prefix(':')?;
-            let value = rest.split(" #").next()?.trim().trim_matches(['"', '\'']);
-            (is_indented == indented && !value.is_empty()).then(|| value.to_owned())
-        });
-        values.next().unwrap_or_default()
-    };
-    let kind = value("kind", false);
+    let kind = scan(text, "kind", true).or_else(|| scan(text, "kind", false)).unwrap_or_default();
     let known = Kind::ALL.iter().copied().find(|known| known.as_str() == kind);
-    let mut namespace = value("namespace", true);
+    let mut namespace = scan(text, "namespace", false).unwrap_or_default();
     if namespace.is_empty() && known.is_some_and(Kind::is_namespaced) {
         namespace.push_str("default");
     }
@@ -173,11 +166,27 @@ fn malformed(text: &str, error: &yaml::SyntaxError) -> Refusal {
         kind,
         known,
         namespace,
-        name: value("name", true),
+        name: scan(text, "name", false).unwrap_or_default(),
+        malformed: true,
         lines: Arc::new(Lines::new(error.line, std::iter::empty())),
         problems: vec![Problem::refused("", message)],
         ..Refusal::default()
     }
+}
+
+/// The first value of a field in a text that cannot be parsed, at the start of a line or anywhere.
+fn scan(text: &str, key: &str, at_line_start: bool) -> Option<String> {
+    let starts_field = |position: usize| match text[..position].chars().next_back() {
+        None | Some('\n') => true,
+        Some(before) => !at_line_start && matches!(before, ' ' | '\t' | '{' | ',' | '"' | '\''),
+    };
+    let value = |(position, _): (usize, &str)| {
+        let rest = text[position + key.len()..].trim_start_matches(['"', '\'']);
+        let value = rest.strip_prefix(':')?.lines().next()?.split([',', '}', '#']).next()?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        (starts_field(position) && !value.is_empty()).then(|| value.to_owned())
+    };
+    text.match_indices(key).find_map(value)
 }
 
 /// The lines of all fields. A field's line is that of its name; an item's that of its value.

@@ -158,7 +158,7 @@ fn read_documents(text: &str, old: &File) -> Vec<Stored> {
 }
 
 /// The objects of an earlier reading that stay in force because a document turned bad: the one of
-/// the same name, or all that are missing where the bad document's name cannot be read.
+/// the same name, or all that are missing where it cannot be told which it was.
 fn hold(name: &Arc<str>, old: &File, documents: &[Stored]) -> Vec<(AnyObject, Place)> {
     let refusals: Vec<&Refusal> = documents
         .iter()
@@ -180,6 +180,7 @@ fn hold(name: &Arc<str>, old: &File, documents: &[Stored]) -> Vec<(AnyObject, Pl
     let stays = |object: &AnyObject| {
         let (kind, namespace, object_name) = key(object);
         refusals.iter().any(|refusal| match refusal.known {
+            _ if refusal.malformed => true,
             None => refusal.kind.is_empty(),
             Some(known) => {
                 known == kind
@@ -328,3 +329,7 @@ impl Builder {
 fn is_policy(kind: Kind) -> bool {
     matches!(kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication)
 }
+
+#[cfg(test)]
+#[path = "store/tests.rs"]
+mod tests;
