@@ -1,5 +1,6 @@
 //! The agent's background work and its own ports: certificates, discovery, enrolment, administration.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ambit_ebpf::Capture;
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 use super::Process;
 use crate::admin::{self, View};
 use crate::capture::{
-    Ebpf, Interception, PodInfo, PodRuntime, PodSpec, Redirected, Registry, Statuses,
-    controller, follow_kubelet, zds,
+    Ebpf, Interception, InterceptionError, PodInfo, PodRuntime, PodSpec, Redirected, Registry,
+    StartedPod, Statuses, controller, follow_kubelet, zds,
 };
 use crate::config::{Config, Enrolment, EnrolmentSource};
 use crate::control::Server as ControlServer;
@@ -167,7 +168,10 @@ pub(super) async fn enrolment(
         return dedicated(config, pods).await;
     }
     let interception: Box<dyn Interception> = match &capture {
-        Some(capture) => Box::new(Ebpf(Arc::clone(capture))),
+        Some(capture) => Box::new(Steered {
+            capture: Ebpf(Arc::clone(capture)),
+            dns: dns.is_some(),
+        }),
         None => Box::new(Redirected),
     };
     if let Some(capture) = capture {
@@ -175,13 +179,15 @@ pub(super) async fn enrolment(
         let kubelet = config.enrolment.kubelet.clone();
         tasks.spawn("kubelet probes", follow_kubelet(capture, proc, kubelet));
     }
+    let dns_served = dns.is_some();
     let mut registry = Registry::new(
         (Arc::clone(pods), dns),
         interception,
         config.enrolment.proc.clone(),
         statuses.clone(),
         Some(Arc::clone(pods.metrics())),
-    );
+    )
+    .with_dns(dns_served);
     let pending = readiness.pending("workload proxy manager");
     let mut complete = statuses.complete();
     tasks.spawn("enrolment readiness", async move {
@@ -204,6 +210,37 @@ pub(super) async fn enrolment(
         std::future::pending().await
     });
     Ok(())
+}
+
+/// Capture that steers DNS only where it is answered.
+struct Steered {
+    capture: Ebpf,
+    dns: bool,
+}
+
+impl Interception for Steered {
+    fn needs_addresses(&self) -> bool {
+        self.capture.needs_addresses()
+    }
+
+    fn attach(
+        &self,
+        pod: &PodSpec,
+        addresses: &[IpAddr],
+        started: &StartedPod,
+    ) -> Result<(), InterceptionError> {
+        let dns = pod.dns && self.dns;
+        let pod = PodSpec { dns, ..pod.clone() };
+        self.capture.attach(&pod, addresses, started)
+    }
+
+    fn detach(&self, cookie: u64) -> Result<(), InterceptionError> {
+        self.capture.detach(cookie)
+    }
+
+    fn detach_others(&self, keep: &[u64]) -> Result<usize, InterceptionError> {
+        self.capture.detach_others(keep)
+    }
 }
 
 /// Serves the one workload of dedicated mode, in the agent's own namespace.
