@@ -2,7 +2,6 @@
 //! are what the source compiles to. Knows the toolchain they need and installs what of it is missing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -288,7 +287,7 @@ fn hash(bytes: &[u8]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
+        text.push_str(&format!("{byte:02x}"));
         text
     })
 }
@@ -305,12 +304,12 @@ impl Manifest {
     fn print(&self) -> String {
         let mut text =
             String::from("# Written by `cargo xtask ebpf`; `cargo xtask ebpf --check` compares.\n");
-        let _ = writeln!(text, "source {}", self.source);
+        text.push_str(&format!("source {}\n", self.source));
         for (name, version) in &self.tools {
-            let _ = writeln!(text, "tool {name} {version}");
+            text.push_str(&format!("tool {name} {version}\n"));
         }
         for (name, hash) in &self.objects {
-            let _ = writeln!(text, "object {name} {hash}");
+            text.push_str(&format!("object {name} {hash}\n"));
         }
         text
     }
