@@ -1,6 +1,8 @@
 //! The whole controller in one process: a real directory, real TLS, a real client, and the
 //! program's own commands.
 
+#![expect(clippy::unwrap_used, reason = "in a test a failed step is a failed test")]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;

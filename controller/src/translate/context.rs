@@ -63,8 +63,8 @@ pub(super) struct Context {
     /// What selects workloads, indexed by one label of the selector.
     members: Vec<Member>,
     by_label: HashMap<(String, String), Vec<usize>>,
-    by_pod: HashMap<String, Vec<(ServiceKey, Arc<[Port]>)>>,
-    by_address: HashMap<IpAddr, Vec<(ServiceKey, Arc<[Port]>)>>,
+    by_pod: BySlice<String>,
+    by_address: BySlice<IpAddr>,
     selecting: Vec<(Labels, PolicyKey)>,
     modes: PeerModes,
     /// The policies of the namespace.

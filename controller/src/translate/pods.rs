@@ -85,7 +85,7 @@ pub(super) fn translate(pod: &Pod, context: &Context, node: Option<&Node>, share
         application_tunnel: application_tunnel(meta, shared),
         waypoint: attached.waypoint,
         node: pod.spec.node_name.as_str().into(),
-        canonical_name: canonical_name(meta).unwrap_or_else(|| owner_name.clone()),
+        canonical_name: canonical_name(meta).unwrap_or_else(|| Arc::clone(&owner_name)),
         canonical_revision: canonical_revision(meta),
         workload_type: owner_type,
         workload_name: name("service.istio.io/workload-name").unwrap_or(owner_name),

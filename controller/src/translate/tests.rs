@@ -585,7 +585,7 @@ mod remembering {
     fn document(which: u8, variant: u8) -> String {
         let label = ["a", "b"][usize::from(variant % 2)];
         match which % 8 {
-            0 => namespace("shop", if variant % 2 == 0 { AMBIENT } else { "" }),
+            0 => namespace("shop", if variant.is_multiple_of(2) { AMBIENT } else { "" }),
             1 => simple_pod("p1", "10.0.0.1", &format!("app: {label}")),
             2 => simple_pod("p2", &format!("10.0.0.{}", 1 + variant % 3), "app: a"),
             3 => service(&format!("clusterIP: 10.96.0.1, selector: {{app: {label}}}, ports: [{{port: 80}}]")),
