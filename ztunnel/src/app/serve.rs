@@ -179,15 +179,13 @@ pub(super) async fn enrolment(
         let kubelet = config.enrolment.kubelet.clone();
         tasks.spawn("kubelet probes", follow_kubelet(capture, proc, kubelet));
     }
-    let dns_served = dns.is_some();
     let mut registry = Registry::new(
         (Arc::clone(pods), dns),
         interception,
         config.enrolment.proc.clone(),
         statuses.clone(),
         Some(Arc::clone(pods.metrics())),
-    )
-    .with_dns(dns_served);
+    );
     let pending = readiness.pending("workload proxy manager");
     let mut complete = statuses.complete();
     tasks.spawn("enrolment readiness", async move {
