@@ -2,7 +2,7 @@
 //! thread. Compares our framing with the h2 crate over tokio-rustls in one interleaved run, by
 //! throughput and by the CPU time of the two agents' threads, which is the steadier figure.
 //!
-//! `cargo bench -p ambit-hbone --bench tunnel [-- ROUNDS]`
+//! `cargo bench -p ambit-hbone --bench tunnel [-- ROUNDS [VARIANT]]`
 
 #![expect(
     clippy::print_stdout,
@@ -47,7 +47,7 @@ fn main() {
     println!("variant  load          rate              agents' cpu");
     let mut all: Vec<(usize, usize, Measure)> = Vec::new();
     for _ in 0..rounds {
-        for (index, variant) in VARIANTS.iter().enumerate() {
+        for (index, variant) in variants.iter().enumerate() {
             let agents = (variant.start)(server);
             for (kind, load) in load::LOADS.iter().enumerate() {
                 all.push((index, kind, load.run(&agents)));
@@ -55,7 +55,7 @@ fn main() {
         }
     }
     for (kind, load) in load::LOADS.iter().enumerate() {
-        for (index, variant) in VARIANTS.iter().enumerate() {
+        for (index, variant) in variants.iter().enumerate() {
             let of = |(at, what, _): &&(usize, usize, Measure)| *at == index && *what == kind;
             let mut runs: Vec<_> = all
                 .iter()
