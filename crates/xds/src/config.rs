@@ -55,7 +55,7 @@ impl std::fmt::Debug for Config {
 }
 
 /// The identification sent with the first message of a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeDescription {
     /// Such as `ztunnel~10.0.0.1~ztunnel-abc.istio-system~istio-system.svc.cluster.local`.
     pub id: String,
@@ -63,6 +63,8 @@ pub struct NodeDescription {
     pub cluster: String,
     /// Such as `NAME`, `NAMESPACE`, `NODE_NAME`, `CLUSTER_ID`.
     pub metadata: BTreeMap<String, String>,
+    /// Metadata that is more than text, such as `LABELS`.
+    pub structured: BTreeMap<String, Value>,
     /// Program.
     pub user_agent: String,
     /// Its version.
@@ -78,6 +80,7 @@ impl NodeDescription {
             .metadata
             .iter()
             .map(|(key, text)| (key.clone(), value(text)))
+            .chain(self.structured.clone())
             .collect();
         Node {
             id: self.id.clone(),

@@ -140,7 +140,7 @@ impl Server {
             source,
         };
         let (time, interval, retries) = TCP_KEEPALIVE;
-        Ok(Endpoint::from_shared(self.address.clone())
+        Endpoint::from_shared(self.address.clone())
             .map_err(bad)?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_keepalive(Some(time))
@@ -150,7 +150,7 @@ impl Server {
             .keep_alive_timeout(H2_KEEPALIVE.1)
             .keep_alive_while_idle(true)
             .tls_config(self.tls()?)
-            .map_err(bad)?)
+            .map_err(bad)
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, ChannelError> {

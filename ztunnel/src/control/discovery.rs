@@ -83,24 +83,47 @@ pub async fn follow_sync(
 }
 
 fn describe(config: &Config) -> NodeDescription {
-    // A text stays as it is; anything else is passed as its JSON.
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => text,
-        other => other.to_string(),
-    };
-    let metadata: BTreeMap<String, String> = config
-        .node
-        .discovery_metadata()
-        .into_iter()
-        .map(|(key, value)| (key, text(value)))
-        .collect();
+    let mut metadata = BTreeMap::new();
+    let mut structured = BTreeMap::new();
+    for (key, value) in config.node.discovery_metadata() {
+        match value {
+            serde_json::Value::String(text) => {
+                metadata.insert(key, text);
+            }
+            other => {
+                structured.insert(key, as_proto(other));
+            }
+        }
+    }
     NodeDescription {
         id: config.node.discovery_id(),
         cluster: config.node.cluster.to_string(),
         metadata,
+        structured,
         user_agent: "ambit-ztunnel".to_owned(),
         user_agent_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+}
+
+fn as_proto(value: serde_json::Value) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(flag) => Kind::BoolValue(flag),
+        // The protocol has no other numbers than these.
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => Kind::StringValue(text),
+        serde_json::Value::Array(values) => Kind::ListValue(prost_types::ListValue {
+            values: values.into_iter().map(as_proto).collect(),
+        }),
+        serde_json::Value::Object(fields) => Kind::StructValue(prost_types::Struct {
+            fields: fields
+                .into_iter()
+                .map(|(key, value)| (key, as_proto(value)))
+                .collect(),
+        }),
+    };
+    prost_types::Value { kind: Some(kind) }
 }
 
 struct Counted(Arc<Metrics>);
@@ -117,5 +140,35 @@ impl Events for Counted {
 
     fn message(&self, type_url: &str, bytes: usize) {
         self.0.xds.count_message(type_url, bytes as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::value::Kind;
+
+    use super::*;
+
+    #[test]
+    fn structured_metadata_stays_structured() {
+        let source = BTreeMap::from([
+            ("NODE_NAME".to_owned(), "node-1".to_owned()),
+            (
+                "ISTIO_METAJSON_LABELS".to_owned(),
+                r#"{"app":"ztunnel","n":[1,true,null]}"#.to_owned(),
+            ),
+        ]);
+        let node = describe(&Config::from_source(&source).unwrap());
+        assert_eq!(node.metadata["NODE_NAME"], "node-1");
+        let Some(Kind::StructValue(labels)) = &node.structured["LABELS"].kind else {
+            panic!("{:?}", node.structured);
+        };
+        assert_eq!(
+            labels.fields["app"].kind,
+            Some(Kind::StringValue("ztunnel".to_owned()))
+        );
+        assert!(
+            matches!(&labels.fields["n"].kind, Some(Kind::ListValue(list)) if list.values.len() == 3)
+        );
     }
 }

@@ -78,7 +78,8 @@ impl PodDns {
         let settings = &self.shared.settings;
         let mut all = settings.bind.addresses(settings.ipv6);
         if settings.on_pod_addresses {
-            let port = settings.bind.port();
+            // Not the configured port: the programs know this one.
+            let port = ambit_ebpf::DNS_PROXY_PORT;
             let own = self
                 .spec
                 .addresses
