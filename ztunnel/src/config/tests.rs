@@ -1,3 +1,5 @@
+//! Tables of variables and what they come to; the process environment is never touched.
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

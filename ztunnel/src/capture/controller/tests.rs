@@ -112,8 +112,14 @@ async fn outcome(
     (outcome.uid, state, outcome.reason)
 }
 
-#[tokio::test]
-async fn a_snapshot_then_changes_then_a_new_stream() {
+struct Controller {
+    authority: Authority,
+    port: u16,
+    accepted: mpsc::Receiver<Stream>,
+    served: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+async fn controller() -> Controller {
     let options = NewRootOptions {
         trust_domain: "cluster.local",
         lifetime: Duration::from_secs(3600),
@@ -128,7 +134,7 @@ async fn a_snapshot_then_changes_then_a_new_stream() {
         ServerTlsConfig::new().identity(Identity::from_pem(serving.chain_pem(), serving.key_pem()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (streams, mut accepted) = mpsc::channel(4);
+    let (streams, accepted) = mpsc::channel(4);
     let service = EnrolmentServiceServer::new(Scripted { streams });
     let served = tokio::spawn(
         tonic::transport::Server::builder()
@@ -137,7 +143,22 @@ async fn a_snapshot_then_changes_then_a_new_stream() {
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(listener)),
     );
+    Controller {
+        authority,
+        port,
+        accepted,
+        served,
+    }
+}
 
+struct Client {
+    runtime: Arc<Fake>,
+    statuses: Statuses,
+    end: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn client(authority: &Authority, port: u16) -> Client {
     let config = Config::from_source(&BTreeMap::from([
         ("NODE_NAME".to_owned(), "node-1".to_owned()),
         (
@@ -160,13 +181,34 @@ async fn a_snapshot_then_changes_then_a_new_stream() {
         None,
     );
     let (end, ended) = oneshot::channel::<()>();
-    let client = tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let shutdown = async {
             ended.await.ok();
         };
         run(&server, &"node-1".into(), &mut registry, shutdown).await;
     });
+    Client {
+        runtime,
+        statuses,
+        end,
+        task,
+    }
+}
 
+#[tokio::test]
+async fn a_snapshot_then_changes_then_a_new_stream() {
+    let Controller {
+        authority,
+        port,
+        mut accepted,
+        served,
+    } = controller().await;
+    let Client {
+        runtime,
+        statuses,
+        end,
+        task: client,
+    } = client(&authority, port);
     let (_netns, path) = namespace();
     let good = EnrolledPod {
         addresses: vec![vec![10, 9, 9, 9].into()],

@@ -1,3 +1,5 @@
+//! The registry with a runtime and a capture that record what they are asked.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
