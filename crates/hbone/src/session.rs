@@ -226,8 +226,10 @@ impl Session {
     pub(crate) fn drain(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Draining;
-            self.control(|out| Small::GoAway(MAX_WINDOW, code::NO_ERROR).write(out));
-            if self.role == Role::Server {
+            let server = self.role == Role::Server;
+            let last = if server { MAX_WINDOW } else { 0 };
+            self.control(|out| Small::GoAway(last, code::NO_ERROR).write(out));
+            if server {
                 self.control(|out| Small::Ping(DRAIN_PING).write(out));
             }
             self.wake_driver();

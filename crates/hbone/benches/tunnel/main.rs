@@ -43,6 +43,11 @@ fn main() {
         .skip(1)
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(3);
+    let only = |variant: &Variant| std::env::args().any(|arg| arg == variant.name);
+    let variants: Vec<_> = match VARIANTS.iter().find(|variant| only(variant)) {
+        Some(variant) => vec![variant],
+        None => VARIANTS.iter().collect(),
+    };
     let server = load::serve();
     println!("variant  load          rate              agents' cpu");
     let mut all: Vec<(usize, usize, Measure)> = Vec::new();
