@@ -51,6 +51,9 @@ impl App {
     /// What the machine lacks, or which port is taken.
     pub async fn start(config: Config, process: Process) -> anyhow::Result<Self> {
         let config = Arc::new(config);
+        if config.proxy.socks5_requested {
+            tracing::warn!("UNSTABLE_ENABLE_SOCKS5 is set, but SOCKS5 is not offered");
+        }
         let shutdown = Shutdown::default();
         let readiness = Readiness::default();
         let mut tasks = TaskGroup::default();

@@ -90,7 +90,6 @@ sections! {
         AMBIT_LOOPBACK_CONGESTION "congestion control or empty" "`cubic`" "Congestion control between application and agent, where pacing is pure loss. Empty: the system's.";
         AMBIT_TUNNEL_CONGESTION "congestion control or empty" "" "Congestion control between nodes. Empty: the system's.";
         AMBIT_CONNECT_ATTEMPTS "number, 1 to 10" "`3`" "Endpoints of a service tried when connecting fails before any byte was sent.";
-        AMBIT_ENDPOINT_EJECTION "duration" "`10s`" "How long an endpoint that keeps refusing is left out. `0s`: never.";
     }
     "Tunnel" {
         HTTP2_STREAM_WINDOW_SIZE "bytes" "`4194304`" "Flow-control window of a tunnelled connection.";

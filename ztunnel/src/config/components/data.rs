@@ -77,8 +77,6 @@ pub struct Proxy {
     pub loopback_congestion: String,
     /// Endpoints tried per connection, at least 1.
     pub connect_attempts: u32,
-    /// How long a refusing endpoint is left out; zero: never.
-    pub endpoint_ejection: Duration,
 }
 
 impl Proxy {
@@ -118,8 +116,6 @@ impl Proxy {
                     text.parse().ok().filter(|n| (1..=10).contains(n))
                 })
                 .unwrap_or(3),
-            endpoint_ejection: reader
-                .duration(&v::AMBIT_ENDPOINT_EJECTION, Duration::from_secs(10)),
         }
     }
 }
