@@ -64,9 +64,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn main() -> Result<()> {
     match Cli::parse().command {
         Task::Generate { objects, workloads } => generate(&objects, workloads),
-        Task::Measure { objects, data_dir, address, clients, changes, pid } => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            runtime.block_on(measure(&objects, &data_dir, &address, clients, changes, pid))
+        Task::Measure {
+            objects,
+            data_dir,
+            address,
+            clients,
+            changes,
+            pid,
+        } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(measure(
+                &objects, &data_dir, &address, clients, changes, pid,
+            ))
         }
     }
 }
@@ -103,7 +114,10 @@ fn generate(objects: &Path, workloads: u32) -> Result<()> {
     for index in 0..workloads {
         let ip = std::net::Ipv4Addr::from(0x0a80_0000 + index);
         let name = format!("pod-{index}");
-        std::fs::write(objects.join(format!("pods/{name}.yaml")), pod(&name, ip, index))?;
+        std::fs::write(
+            objects.join(format!("pods/{name}.yaml")),
+            pod(&name, ip, index),
+        )?;
     }
     Ok(())
 }
@@ -155,7 +169,12 @@ async fn measure(
         let mut slowest = Duration::ZERO;
         while arrived < clients {
             let next = tokio::time::timeout(PATIENCE, seen.recv()).await;
-            let Seen { revision: found, at } = next.context("a change did not arrive")?.context("no client is left")?;
+            let Seen {
+                revision: found,
+                at,
+            } = next
+                .context("a change did not arrive")?
+                .context("no client is left")?;
             if found == revision {
                 arrived += 1;
                 slowest = slowest.max(at - written);
@@ -189,11 +208,20 @@ async fn follow(
     let channel = endpoint.connect().await?;
     let (requests, receiver) = mpsc::channel(16);
     let mut request = tonic::Request::new(ReceiverStream::new(receiver));
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    let mut service = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(200 << 20);
-    let subscribe = DeltaDiscoveryRequest { type_url: ADDRESS_TYPE.into(), ..DeltaDiscoveryRequest::default() };
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse()?);
+    let mut service =
+        AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(200 << 20);
+    let subscribe = DeltaDiscoveryRequest {
+        type_url: ADDRESS_TYPE.into(),
+        ..DeltaDiscoveryRequest::default()
+    };
     requests.send(subscribe).await?;
-    let mut responses = service.delta_aggregated_resources(request).await?.into_inner();
+    let mut responses = service
+        .delta_aggregated_resources(request)
+        .await?
+        .into_inner();
     let mut is_first = true;
     while let Some(response) = responses.message().await? {
         let at = Instant::now();
@@ -212,10 +240,18 @@ async fn follow(
             if !resource.name.ends_with(CHANGING) {
                 continue;
             }
-            let Some(body) = resource.resource else { continue };
+            let Some(body) = resource.resource else {
+                continue;
+            };
             let address: ambit_proto::workload::Address = prost::Message::decode(&body.value[..])?;
-            let Some(ambit_proto::workload::address::Type::Workload(workload)) = address.r#type else { continue };
-            let revision = workload.canonical_revision.trim_start_matches('v').parse()?;
+            let Some(ambit_proto::workload::address::Type::Workload(workload)) = address.r#type
+            else {
+                continue;
+            };
+            let revision = workload
+                .canonical_revision
+                .trim_start_matches('v')
+                .parse()?;
             news.send(Seen { revision, at }).await?;
         }
     }
@@ -234,7 +270,9 @@ fn percentile(values: &mut [Duration], percent: usize) -> f64 {
 
 fn rss_megabytes(pid: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some((kilobytes / 10.24).round() / 100.0)
 }

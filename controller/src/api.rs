@@ -5,6 +5,7 @@
 pub mod core;
 pub mod gateway;
 pub mod kinds;
+pub mod labels;
 pub mod meta;
 pub mod networking;
 pub mod security;

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::ca::{
-    AuthorityConfig, Authenticators, CaService, CertificateAuthority, NodeIdentities, NodeTokens,
+    Authenticators, AuthorityConfig, CaService, CertificateAuthority, NodeIdentities, NodeTokens,
     ServingCertificate, TlsIncoming,
 };
 use crate::config::Config;
@@ -100,9 +100,12 @@ impl App {
 
         let authority = build_authority(&config)?;
         let authenticators = build_authenticators(&config)?;
-        let listener = TcpListener::bind(config.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}; is another controller running?", config.listen))?;
+        let listener = TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}; is another controller running?",
+                config.listen
+            )
+        })?;
         let address = listener.local_addr()?;
         let incoming = build_incoming(&config, listener, &authority)?;
 
@@ -121,7 +124,9 @@ impl App {
         tasks.spawn_fallible("serve", grpc);
         let maintained = Arc::clone(&authority);
         let stop = requested(shutdown.clone());
-        tasks.spawn("authority", async move { maintained.maintain(MAINTENANCE, stop).await });
+        tasks.spawn("authority", async move {
+            maintained.maintain(MAINTENANCE, stop).await
+        });
 
         let readiness = Readiness::default();
         let admin = build_admin(log, shutdown.clone(), &hub, &board);
@@ -164,7 +169,10 @@ impl App {
     /// Ends all streams and tasks.
     pub async fn stop(self) {
         self.shutdown.request(ShutdownReason::Requested);
-        if tokio::time::timeout(STOP_TIMEOUT, self.hub.stop()).await.is_err() {
+        if tokio::time::timeout(STOP_TIMEOUT, self.hub.stop())
+            .await
+            .is_err()
+        {
             tracing::warn!("some streams did not end in time");
         }
         self.tasks.stop().await;
@@ -179,9 +187,9 @@ async fn requested(shutdown: Shutdown) {
 }
 
 async fn bind(address: SocketAddr, option: &str, router: Router) -> Result<Server> {
-    Server::bind(address, router)
-        .await
-        .with_context(|| format!("cannot listen on {address}; free it, or choose another with {option}"))
+    Server::bind(address, router).await.with_context(|| {
+        format!("cannot listen on {address}; free it, or choose another with {option}")
+    })
 }
 
 /// Opens or makes the authority.
@@ -193,13 +201,18 @@ pub fn build_authority(config: &Config) -> Result<Arc<CertificateAuthority>> {
         ..AuthorityConfig::new(&config.data_dir)
     };
     let opened = CertificateAuthority::open(authority, Arc::new(SystemClock));
-    Ok(Arc::new(opened.context("the certificate authority cannot be opened; see --data-dir and --cacerts")?))
+    Ok(Arc::new(opened.context(
+        "the certificate authority cannot be opened; see --data-dir and --cacerts",
+    )?))
 }
 
 fn build_authenticators(config: &Config) -> Result<Authenticators> {
     let tokens = NodeTokens::open(&config.data_dir, Arc::new(SystemClock))
         .context("the key of node tokens cannot be opened; see --data-dir")?;
-    Ok(Authenticators::standalone(tokens, config.mesh.trust_domain.as_str().into()))
+    Ok(Authenticators::standalone(
+        tokens,
+        config.mesh.trust_domain.as_str().into(),
+    ))
 }
 
 fn build_incoming(
@@ -232,7 +245,12 @@ async fn serve(
         .await
 }
 
-fn build_admin(log: Arc<dyn admin::LogControl>, shutdown: Shutdown, hub: &Hub, board: &Board) -> Router {
+fn build_admin(
+    log: Arc<dyn admin::LogControl>,
+    shutdown: Shutdown,
+    hub: &Hub,
+    board: &Board,
+) -> Router {
     let (clients, nodes, board) = (hub.clone(), hub.clone(), board.clone());
     admin::router("Ambit controller", log, shutdown)
         .route(
@@ -249,7 +267,10 @@ fn build_admin(log: Arc<dyn admin::LogControl>, shutdown: Shutdown, hub: &Hub, b
 }
 
 fn answer_status(request: &Request, board: &Board) -> Response {
-    let accepts = request.headers.get("accept").and_then(|value| value.to_str().ok());
+    let accepts = request
+        .headers
+        .get("accept")
+        .and_then(|value| value.to_str().ok());
     let report = board.report();
     match request.parameter("format") {
         Some("json") => Response::json(&report),
@@ -262,7 +283,9 @@ fn answer_status(request: &Request, board: &Board) -> Response {
         None | Some("text") => Response::text(report.text()),
         Some(other) => {
             let shown: String = other.chars().take(32).collect();
-            Response::bad_request(format!("parameter format={shown:?}: expected text or json\n"))
+            Response::bad_request(format!(
+                "parameter format={shown:?}: expected text or json\n"
+            ))
         }
     }
 }
@@ -286,7 +309,13 @@ struct Publisher {
 
 impl Publisher {
     fn new(hub: Hub, board: Board, metrics: Arc<Metrics>) -> Self {
-        Self { translator: Translator::default(), hub, board, metrics, told: BTreeSet::new() }
+        Self {
+            translator: Translator::default(),
+            hub,
+            board,
+            metrics,
+            told: BTreeSet::new(),
+        }
     }
 
     fn publish(&mut self, snapshot: Arc<Snapshot>) {
@@ -312,7 +341,10 @@ impl Publisher {
 
     /// Logs each finding once.
     fn tell(&mut self, findings: Vec<Finding>) {
-        for finding in findings.iter().filter(|finding| !self.told.contains(finding)) {
+        for finding in findings
+            .iter()
+            .filter(|finding| !self.told.contains(finding))
+        {
             match finding.level {
                 Level::Refused => tracing::error!("{finding}"),
                 Level::Warning => tracing::warn!("{finding}"),

@@ -33,8 +33,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 fn serve(args: &RunArgs) -> Result<()> {
     let config = Config::from_args(args)?;
     let metrics = Arc::new(Metrics::default());
-    let options =
-        LogOptions { filter: args.log.clone(), json: args.log_format == LogFormat::Json };
+    let options = LogOptions {
+        filter: args.log.clone(),
+        json: args.log_format == LogFormat::Json,
+    };
     let log = ambit_telemetry::logging::init(&options, metrics.log_dropped.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -84,12 +86,17 @@ fn validate(args: &ValidateArgs) -> Result<ExitCode> {
             writeln!(out)?;
         }
     }
-    Ok(if report.has_refusals() { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if report.has_refusals() {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn load(path: &Path, mut store: Store) -> Result<crate::snapshot::Snapshot> {
     if path.is_file() {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {path:?}"))?;
         store.update(&path.display().to_string(), &text);
         return Ok(store.snapshot());
     }
@@ -128,7 +135,12 @@ fn node_token(args: &NodeTokenArgs) -> Result<()> {
 fn write(path: &Path, content: &str, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)?;
     // One that was there keeps its mode when opened.
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(content.as_bytes())

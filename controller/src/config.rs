@@ -43,16 +43,36 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct MeshArgs {
     /// Trust domain of all identities
-    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "TRUST_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME"
+    )]
     pub trust_domain: String,
     /// Suffix of service host names: <service>.<namespace>.svc.<NAME>
-    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "CLUSTER_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME"
+    )]
     pub cluster_domain: String,
     /// Name of the cluster
-    #[arg(long, env = "CLUSTER_ID", default_value = "Kubernetes", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "CLUSTER_ID",
+        default_value = "Kubernetes",
+        value_name = "NAME"
+    )]
     pub cluster_id: String,
     /// Namespace whose policies apply to the whole mesh
-    #[arg(long, env = "ROOT_NAMESPACE", default_value = "istio-system", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "ROOT_NAMESPACE",
+        default_value = "istio-system",
+        value_name = "NAME"
+    )]
     pub root_namespace: String,
     /// Network of workloads that name none
     #[arg(long, env = "NETWORK", default_value = "", value_name = "NAME")]
@@ -66,25 +86,50 @@ pub struct RunArgs {
     #[arg(long, env = "AMBIT_CONFIG_DIR", value_name = "DIR")]
     pub config: PathBuf,
     /// Directory for the certificate authority and the key of node tokens; made when missing
-    #[arg(long, env = "AMBIT_DATA_DIR", default_value = "/var/lib/ambit", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "AMBIT_DATA_DIR",
+        default_value = "/var/lib/ambit",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
     /// Directory of your own authority: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem
     #[arg(long, env = "AMBIT_CACERTS", value_name = "DIR")]
     pub cacerts: Option<PathBuf>,
     /// Address for node agents: discovery, enrolment and certificates, always with TLS
-    #[arg(long, env = "AMBIT_LISTEN", default_value = "0.0.0.0:15012", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "AMBIT_LISTEN",
+        default_value = "0.0.0.0:15012",
+        value_name = "ADDRESS"
+    )]
     pub listen: SocketAddr,
     /// Address for /status, /clients, /nodes and log levels
-    #[arg(long, env = "AMBIT_ADMIN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "AMBIT_ADMIN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
     pub admin: SocketAddr,
     /// Address for /metrics and /healthz/ready
-    #[arg(long, env = "AMBIT_METRICS", default_value = "0.0.0.0:15014", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "AMBIT_METRICS",
+        default_value = "0.0.0.0:15014",
+        value_name = "ADDRESS"
+    )]
     pub metrics: SocketAddr,
     /// Name or IP address by which agents reach the controller; may be given several times
     ///
     /// They are written into the controller's certificate, besides localhost, the address of
     /// --listen and the names of Istio's control plane.
-    #[arg(long = "advertise", env = "AMBIT_ADVERTISE", value_delimiter = ',', value_name = "HOST")]
+    #[arg(
+        long = "advertise",
+        env = "AMBIT_ADVERTISE",
+        value_delimiter = ',',
+        value_name = "HOST"
+    )]
     pub advertise: Vec<String>,
     /// How long a workload's certificate is valid when the agent does not say, in hours
     #[arg(long, env = "AMBIT_CERTIFICATE_HOURS", default_value_t = 24, value_name = "HOURS",
@@ -141,7 +186,12 @@ pub struct NodeTokenArgs {
     #[arg(long, value_name = "NAME")]
     pub node: String,
     /// Data directory of the controller
-    #[arg(long, env = "AMBIT_DATA_DIR", default_value = "/var/lib/ambit", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "AMBIT_DATA_DIR",
+        default_value = "/var/lib/ambit",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
     /// Days the token is valid
     #[arg(long, default_value_t = 365, value_name = "DAYS",
@@ -155,7 +205,12 @@ pub struct NodeTokenArgs {
     #[arg(long, env = "AMBIT_CACERTS", value_name = "DIR")]
     pub cacerts: Option<PathBuf>,
     /// Trust domain of all identities
-    #[arg(long, env = "TRUST_DOMAIN", default_value = "cluster.local", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "TRUST_DOMAIN",
+        default_value = "cluster.local",
+        value_name = "NAME"
+    )]
     pub trust_domain: String,
 }
 
@@ -207,7 +262,9 @@ impl MeshArgs {
             ("--cluster-domain", &self.cluster_domain),
         ] {
             if !is_hostname(value) {
-                errors.push(format!("{option} is {value:?}; expected a domain name such as cluster.local"));
+                errors.push(format!(
+                    "{option} is {value:?}; expected a domain name such as cluster.local"
+                ));
             }
         }
         if !is_label(&self.root_namespace) {
@@ -216,9 +273,14 @@ impl MeshArgs {
                 self.root_namespace
             ));
         }
-        for (option, value) in [("--cluster-id", &self.cluster_id), ("--network", &self.network)] {
+        for (option, value) in [
+            ("--cluster-id", &self.cluster_id),
+            ("--network", &self.network),
+        ] {
             if value.contains('/') {
-                errors.push(format!("{option} is {value:?}; expected a name without '/'"));
+                errors.push(format!(
+                    "{option} is {value:?}; expected a name without '/'"
+                ));
             }
         }
         if !errors.is_empty() {
@@ -243,7 +305,8 @@ impl Config {
             MeshSettings::default()
         });
         let mut dns_names: Vec<String> = DNS_NAMES.iter().map(|name| (*name).to_owned()).collect();
-        let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        let mut addresses: Vec<IpAddr> =
+            vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
         if !args.listen.ip().is_unspecified() {
             addresses.push(args.listen.ip());
         }
@@ -251,13 +314,18 @@ impl Config {
             match host.parse() {
                 Ok(address) => addresses.push(address),
                 Err(_) if is_hostname(host) => dns_names.push(host.clone()),
-                Err(_) => errors.push(format!("--advertise is {host:?}; expected a host name or an IP address, without a port")),
+                Err(_) => errors.push(format!(
+                    "--advertise is {host:?}; expected a host name or an IP address, without a port"
+                )),
             }
         }
         addresses.sort();
         addresses.dedup();
         if args.admin == args.metrics && args.admin.port() != 0 {
-            errors.push(format!("--admin and --metrics are both {}; give them different addresses", args.admin));
+            errors.push(format!(
+                "--admin and --metrics are both {}; give them different addresses",
+                args.admin
+            ));
         }
         if !errors.is_empty() {
             return Err(ConfigErrors(errors));
@@ -282,7 +350,9 @@ mod tests {
     use super::*;
 
     fn run(arguments: &[&str]) -> Result<Config, ConfigErrors> {
-        let all = ["controller", "run", "--config", "/objects"].iter().chain(arguments);
+        let all = ["controller", "run", "--config", "/objects"]
+            .iter()
+            .chain(arguments);
         match Cli::try_parse_from(all).unwrap().command {
             Command::Run(args) => Config::from_args(&args),
             other => panic!("{other:?}"),
@@ -293,24 +363,45 @@ mod tests {
     fn options_have_defaults() {
         let config = run(&[]).unwrap();
         assert_eq!(config.listen.to_string(), "0.0.0.0:15012");
-        assert!(config.dns_names.iter().any(|name| name == "istiod.istio-system.svc"));
+        assert!(
+            config
+                .dns_names
+                .iter()
+                .any(|name| name == "istiod.istio-system.svc")
+        );
         assert_eq!(config.mesh, MeshSettings::default());
     }
 
     #[test]
     fn advertised_names_go_into_the_certificate() {
         let config = run(&["--advertise", "mesh.example.com,10.0.0.1"]).unwrap();
-        assert!(config.dns_names.iter().any(|name| name == "mesh.example.com"));
+        assert!(
+            config
+                .dns_names
+                .iter()
+                .any(|name| name == "mesh.example.com")
+        );
         assert!(config.addresses.contains(&[10, 0, 0, 1].into()));
     }
 
     #[test]
     fn all_errors_are_told_at_once() {
-        let arguments =
-            ["--trust-domain", "a b", "--root-namespace", "X", "--advertise", "10.0.0.1:80", "--network", "a/b"];
+        let arguments = [
+            "--trust-domain",
+            "a b",
+            "--root-namespace",
+            "X",
+            "--advertise",
+            "10.0.0.1:80",
+            "--network",
+            "a/b",
+        ];
         let ConfigErrors(errors) = run(&arguments).unwrap_err();
         assert_eq!(errors.len(), 4, "{errors:#?}");
-        assert!(errors[0].starts_with("--trust-domain is \"a b\"; expected"), "{errors:#?}");
+        assert!(
+            errors[0].starts_with("--trust-domain is \"a b\"; expected"),
+            "{errors:#?}"
+        );
     }
 
     #[test]

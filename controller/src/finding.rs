@@ -39,7 +39,10 @@ impl Lines {
     pub(crate) fn new(first: u32, fields: impl Iterator<Item = (String, u32)>) -> Self {
         let mut by_path: Vec<_> = fields.map(|(path, line)| (hash(&path), line)).collect();
         by_path.sort_unstable();
-        Self { first, by_path: by_path.into() }
+        Self {
+            first,
+            by_path: by_path.into(),
+        }
     }
 
     fn find(&self, path: &str) -> u32 {
@@ -57,7 +60,9 @@ impl Lines {
 
 /// FNV-1a. Two fields of one object with one hash would show one of their lines for the other.
 fn hash(path: &str) -> u32 {
-    path.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    path.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
 }
 
 /// How bad it is.
@@ -108,12 +113,20 @@ pub struct Problem {
 impl Problem {
     /// One that refuses the object.
     pub fn refused(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { level: Level::Refused, field: field.into(), message: message.into() }
+        Self {
+            level: Level::Refused,
+            field: field.into(),
+            message: message.into(),
+        }
     }
 
     /// One to know about.
     pub fn warning(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { level: Level::Warning, field: field.into(), message: message.into() }
+        Self {
+            level: Level::Warning,
+            field: field.into(),
+            message: message.into(),
+        }
     }
 
     /// Places it.
@@ -137,7 +150,11 @@ impl Finding {
     /// The object as people name it: `Kind namespace/name`.
     #[must_use]
     pub fn object(&self) -> String {
-        let kind = if self.kind.is_empty() { "object" } else { &self.kind };
+        let kind = if self.kind.is_empty() {
+            "object"
+        } else {
+            &self.kind
+        };
         match (self.namespace.is_empty(), self.name.is_empty()) {
             (_, true) => kind.to_owned(),
             (true, false) => format!("{kind} {}", self.name),
@@ -171,7 +188,12 @@ mod tests {
     fn a_field_that_is_not_written_has_the_line_of_the_one_around_it() {
         let fields = [("spec", 3), ("spec.rules", 4), ("spec.rules[0]", 5)];
         let lines = Lines::new(1, fields.iter().map(|(p, l)| ((*p).to_owned(), *l)));
-        for (path, line) in [("spec.rules[0].to", 5), ("spec.rules[1]", 4), ("metadata.name", 1), ("", 1)] {
+        for (path, line) in [
+            ("spec.rules[0].to", 5),
+            ("spec.rules[1]", 4),
+            ("metadata.name", 1),
+            ("", 1),
+        ] {
             assert_eq!(lines.find(path), line, "{path}");
         }
     }

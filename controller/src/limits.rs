@@ -69,9 +69,3 @@ pub const MAX_REJECTIONS: usize = 64;
 
 /// Outcomes remembered per node: as many as pods fit on any node.
 pub const MAX_OUTCOMES: usize = 4_096;
-
-/// Open connections to the discovery port before authentication.
-pub const MAX_CONNECTIONS: usize = 30_000;
-
-/// Time a connection has for its TLS handshake (a peer that connects and says nothing).
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -64,13 +64,41 @@ impl Default for Metrics {
         {
             let mut registry = metrics.registry.lock();
             registry.register("objects", "Objects by state", metrics.objects.clone());
-            registry.register("resources", "Resources served, by type", metrics.resources.clone());
-            registry.register("clients", "Connected discovery clients", metrics.clients.clone());
-            registry.register("changed_resources", "Resources that changed or went", metrics.changed.clone());
-            registry.register("translation_seconds", "Time to translate and publish a change", metrics.translation.clone());
-            registry.register("certificates_issued", "Certificates signed", metrics.issued.clone());
-            registry.register("certificates_refused", "Certificate requests turned down", metrics.refused.clone());
-            registry.register("log_lines_dropped", "Log lines lost at a full queue", metrics.log_dropped.clone());
+            registry.register(
+                "resources",
+                "Resources served, by type",
+                metrics.resources.clone(),
+            );
+            registry.register(
+                "clients",
+                "Connected discovery clients",
+                metrics.clients.clone(),
+            );
+            registry.register(
+                "changed_resources",
+                "Resources that changed or went",
+                metrics.changed.clone(),
+            );
+            registry.register(
+                "translation_seconds",
+                "Time to translate and publish a change",
+                metrics.translation.clone(),
+            );
+            registry.register(
+                "certificates_issued",
+                "Certificates signed",
+                metrics.issued.clone(),
+            );
+            registry.register(
+                "certificates_refused",
+                "Certificate requests turned down",
+                metrics.refused.clone(),
+            );
+            registry.register(
+                "log_lines_dropped",
+                "Log lines lost at a full queue",
+                metrics.log_dropped.clone(),
+            );
         }
         metrics
     }
@@ -94,7 +122,9 @@ impl Metrics {
     pub fn encode(&self, hub: &Hub) -> String {
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         for (url, count) in hub.counts() {
-            self.resources.get_or_create(&TypeLabel { url }).set(number(count));
+            self.resources
+                .get_or_create(&TypeLabel { url })
+                .set(number(count));
         }
         self.clients.set(number(hub.client_count()));
         let mut encoded = String::new();
@@ -118,6 +148,11 @@ impl CaEvents for CountCertificates {
     }
 
     fn refused(&self, reason: Refusal) {
-        self.0.refused.get_or_create(&ReasonLabel { reason: reason.as_str() }).inc();
+        self.0
+            .refused
+            .get_or_create(&ReasonLabel {
+                reason: reason.as_str(),
+            })
+            .inc();
     }
 }

@@ -50,7 +50,10 @@ pub struct Entry<T> {
 
 impl<T> Clone for Entry<T> {
     fn clone(&self) -> Self {
-        Self { object: Arc::clone(&self.object), place: self.place.clone() }
+        Self {
+            object: Arc::clone(&self.object),
+            place: self.place.clone(),
+        }
     }
 }
 

@@ -73,8 +73,12 @@ pub enum State {
 /// All that is wrong, sorted by place.
 #[must_use]
 pub fn findings(snapshot: &Snapshot, translated: &Translated) -> Vec<Finding> {
-    let mut all: Vec<Finding> =
-        snapshot.findings.iter().chain(&translated.findings).cloned().collect();
+    let mut all: Vec<Finding> = snapshot
+        .findings
+        .iter()
+        .chain(&translated.findings)
+        .cloned()
+        .collect();
     all.sort();
     all.dedup();
     all
@@ -86,7 +90,11 @@ type Worst<'a> = HashMap<(&'a str, &'a str, &'a str), &'a Finding>;
 fn worst(findings: &[Finding]) -> Worst<'_> {
     let mut worst = Worst::new();
     for finding in findings {
-        let key = (finding.kind.as_str(), finding.namespace.as_str(), finding.name.as_str());
+        let key = (
+            finding.kind.as_str(),
+            finding.namespace.as_str(),
+            finding.name.as_str(),
+        );
         let known = worst.entry(key).or_insert(finding);
         if known.level < finding.level {
             *known = finding;
@@ -107,9 +115,18 @@ pub fn summary(snapshot: &Snapshot, translated: &Translated, findings: &[Finding
         }
     }
     Summary {
-        accepted: accepted.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
-        refused: worst.values().filter(|finding| finding.level == Level::Refused).count(),
-        warnings: findings.iter().filter(|finding| finding.level == Level::Warning).count(),
+        accepted: accepted
+            .into_iter()
+            .map(|(kind, count)| (kind.to_owned(), count))
+            .collect(),
+        refused: worst
+            .values()
+            .filter(|finding| finding.level == Level::Refused)
+            .count(),
+        warnings: findings
+            .iter()
+            .filter(|finding| finding.level == Level::Warning)
+            .count(),
         ignored: snapshot.foreign,
         workloads: translated.workloads.len(),
         services: translated.services.len(),
@@ -119,7 +136,9 @@ pub fn summary(snapshot: &Snapshot, translated: &Translated, findings: &[Finding
 
 /// Whether a finding refuses the object that stands at a place, and not another of its name.
 fn refuses(finding: &Finding, place: &Place) -> bool {
-    finding.level == Level::Refused && finding.file == place.file && finding.line >= place.line_of("")
+    finding.level == Level::Refused
+        && finding.file == place.file
+        && finding.line >= place.line_of("")
 }
 
 /// Puts the report together.
@@ -159,7 +178,11 @@ pub fn report(snapshot: &Snapshot, translated: &Translated) -> Report {
         state: State::Refused,
     }));
     objects.sort_by(|a, b| (&a.file, a.line, &a.kind).cmp(&(&b.file, b.line, &b.kind)));
-    Report { summary, findings, objects }
+    Report {
+        summary,
+        findings,
+        objects,
+    }
 }
 
 impl Report {
@@ -176,13 +199,35 @@ impl Report {
         for finding in &self.findings {
             line(&mut text, format_args!("{finding}"));
         }
-        let kinds: Vec<String> =
-            self.summary.accepted.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        let kinds = if kinds.is_empty() { String::from("nothing") } else { kinds.join(", ") };
+        let kinds: Vec<String> = self
+            .summary
+            .accepted
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        let kinds = if kinds.is_empty() {
+            String::from("nothing")
+        } else {
+            kinds.join(", ")
+        };
         line(&mut text, format_args!("in force: {kinds}"));
-        let Summary { refused, warnings, ignored, workloads, services, policies, .. } = &self.summary;
-        line(&mut text, format_args!("served: {workloads} workloads, {services} services, {policies} policies"));
-        line(&mut text, format_args!("{refused} refused, {warnings} warnings, {ignored} not for the mesh"));
+        let Summary {
+            refused,
+            warnings,
+            ignored,
+            workloads,
+            services,
+            policies,
+            ..
+        } = &self.summary;
+        line(
+            &mut text,
+            format_args!("served: {workloads} workloads, {services} services, {policies} policies"),
+        );
+        line(
+            &mut text,
+            format_args!("{refused} refused, {warnings} warnings, {ignored} not for the mesh"),
+        );
         text
     }
 
@@ -196,9 +241,23 @@ impl Report {
                 State::Warning => "accepted, with warnings",
                 State::Refused => "refused",
             };
-            let ObjectState { kind, namespace, name, file, line: at, .. } = object;
-            let name = if namespace.is_empty() { name.clone() } else { format!("{namespace}/{name}") };
-            line(&mut text, format_args!("{file}:{at}: {kind} {name}: {state}"));
+            let ObjectState {
+                kind,
+                namespace,
+                name,
+                file,
+                line: at,
+                ..
+            } = object;
+            let name = if namespace.is_empty() {
+                name.clone()
+            } else {
+                format!("{namespace}/{name}")
+            };
+            line(
+                &mut text,
+                format_args!("{file}:{at}: {kind} {name}: {state}"),
+            );
         }
         text
     }

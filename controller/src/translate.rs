@@ -110,7 +110,12 @@ struct Remembered {
 }
 
 impl Remembered {
-    fn is_of(&self, context: &Arc<Context>, node: Option<&Arc<Node>>, shared: &Arc<Shared>) -> bool {
+    fn is_of(
+        &self,
+        context: &Arc<Context>,
+        node: Option<&Arc<Node>>,
+        shared: &Arc<Shared>,
+    ) -> bool {
         let same_node = match (&self.node, node) {
             (Some(own), Some(node)) => Arc::ptr_eq(own, node),
             (None, None) => true,
@@ -128,10 +133,19 @@ impl Translator {
         let plan = services::plan(snapshot, &snapshot.mesh);
         let shared = self.share(snapshot);
         let contexts = self.contexts(snapshot, &overlaps, &plan);
-        let nodes: HashMap<&str, &Arc<Node>> =
-            snapshot.nodes.iter().map(|node| (node.metadata.name.as_str(), &node.object)).collect();
-        out.findings.extend(overlaps.findings.iter().chain(&plan.findings).cloned());
-        let run = Run { snapshot, shared: &shared, contexts: &contexts, nodes: &nodes };
+        let nodes: HashMap<&str, &Arc<Node>> = snapshot
+            .nodes
+            .iter()
+            .map(|node| (node.metadata.name.as_str(), &node.object))
+            .collect();
+        out.findings
+            .extend(overlaps.findings.iter().chain(&plan.findings).cloned());
+        let run = Run {
+            snapshot,
+            shared: &shared,
+            contexts: &contexts,
+            nodes: &nodes,
+        };
         self.pods(&run, &overlaps, &mut out);
         run.machines(&overlaps, &plan, &mut out);
         run.services(&overlaps, &plan, &mut out);
@@ -149,7 +163,10 @@ impl Translator {
         let waypoints = Waypoints::collect(snapshot);
         match &self.shared {
             Some(old) if old.waypoints == waypoints && old.mesh == snapshot.mesh => Arc::clone(old),
-            _ => Arc::new(Shared { mesh: Arc::clone(&snapshot.mesh), waypoints }),
+            _ => Arc::new(Shared {
+                mesh: Arc::clone(&snapshot.mesh),
+                waypoints,
+            }),
         }
     }
 
@@ -161,13 +178,17 @@ impl Translator {
     ) -> HashMap<String, Arc<Context>> {
         let mut inputs = gather(snapshot, overlaps, plan);
         let root_name = &snapshot.mesh.root_namespace;
-        let build = |name: &str, inputs: Inputs, root: Option<&Arc<Context>>| {
-            match self.contexts.get(name) {
+        let build =
+            |name: &str, inputs: Inputs, root: Option<&Arc<Context>>| match self.contexts.get(name)
+            {
                 Some(old) if old.is_built_from(&inputs, root) => Arc::clone(old),
                 _ => Arc::new(Context::build(name, inputs, &snapshot.mesh, root.cloned())),
-            }
-        };
-        let root = build(root_name, inputs.remove(root_name.as_str()).unwrap_or_default(), None);
+            };
+        let root = build(
+            root_name,
+            inputs.remove(root_name.as_str()).unwrap_or_default(),
+            None,
+        );
         let mut contexts: HashMap<String, Arc<Context>> = inputs
             .into_iter()
             .map(|(name, inputs)| (name.to_owned(), build(name, inputs, Some(&root))))
@@ -207,12 +228,20 @@ impl Translator {
 fn add_pod(entry: &Entry<Pod>, found: &Remembered, out: &mut Translated) {
     let meta = &found.pod.metadata;
     for problem in &found.result.problems {
-        out.findings.push(problem.clone().of(Kind::Pod, &meta.namespace, &meta.name, &entry.place));
+        out.findings.push(
+            problem
+                .clone()
+                .of(Kind::Pod, &meta.namespace, &meta.name, &entry.place),
+        );
     }
-    let Some(workload) = &found.result.workload else { return };
+    let Some(workload) = &found.result.workload else {
+        return;
+    };
     if !workload.node.is_empty() {
         let content = out.nodes.entry(workload.node.clone()).or_default();
-        content.enrolled.extend(found.result.enrolled.iter().map(Arc::clone));
+        content
+            .enrolled
+            .extend(found.result.enrolled.iter().map(Arc::clone));
         content.identities.insert(workload.identity());
     }
     out.workloads.push(Arc::clone(workload));
@@ -226,19 +255,26 @@ fn gather<'a>(
 ) -> HashMap<&'a str, Inputs> {
     let mut inputs: HashMap<&str, Inputs> = HashMap::new();
     for namespace in &snapshot.namespaces {
-        inputs.entry(&namespace.object.metadata.name).or_default().namespace =
-            Some(Same(Arc::clone(&namespace.object)));
+        inputs
+            .entry(&namespace.object.metadata.name)
+            .or_default()
+            .namespace = Some(Same(Arc::clone(&namespace.object)));
     }
     for (index, service) in snapshot.services.iter().enumerate() {
         if !overlaps.services.contains(&index) {
-            let own = inputs.entry(&service.object.metadata.namespace).or_default();
+            let own = inputs
+                .entry(&service.object.metadata.namespace)
+                .or_default();
             own.services.push(Same(Arc::clone(&service.object)));
         }
     }
     for (entry, hosts) in snapshot.service_entries.iter().zip(&plan.hosts) {
         let own = inputs.entry(&entry.object.metadata.namespace).or_default();
         let object = Same(Arc::clone(&entry.object));
-        own.entries.push(context::Entry { object, hosts: hosts.clone() });
+        own.entries.push(context::Entry {
+            object,
+            hosts: hosts.clone(),
+        });
     }
     macro_rules! collect {
         ($from:ident, $into:ident) => {
@@ -252,7 +288,11 @@ fn gather<'a>(
     collect!(authorization_policies, policies);
     collect!(peer_authentications, peers);
     for refused in &snapshot.refused_policies {
-        inputs.entry(&refused.namespace).or_default().refused.push(policies::refused(refused));
+        inputs
+            .entry(&refused.namespace)
+            .or_default()
+            .refused
+            .push(policies::refused(refused));
     }
     for pod in &snapshot.pods {
         if !inputs.contains_key(pod.object.metadata.namespace.as_str()) {
@@ -282,9 +322,16 @@ impl Run<'_> {
             .expect("invariant: the context of the root namespace is always built")
     }
 
-    fn report<T: Object>(kind: Kind, entry: &Entry<T>, problems: Vec<Problem>, out: &mut Translated) {
+    fn report<T: Object>(
+        kind: Kind,
+        entry: &Entry<T>,
+        problems: Vec<Problem>,
+        out: &mut Translated,
+    ) {
         let meta = entry.object.meta();
-        let placed = problems.into_iter().map(|p| p.of(kind, &meta.namespace, &meta.name, &entry.place));
+        let placed = problems
+            .into_iter()
+            .map(|p| p.of(kind, &meta.namespace, &meta.name, &entry.place));
         out.findings.extend(placed);
     }
 
@@ -308,7 +355,10 @@ impl Run<'_> {
         let known: HashSet<IpAddr> = if self.snapshot.slices.is_empty() {
             HashSet::new()
         } else {
-            out.workloads.iter().flat_map(|workload| workload.addresses.iter().copied()).collect()
+            out.workloads
+                .iter()
+                .flat_map(|workload| workload.addresses.iter().copied())
+                .collect()
         };
         for slice in &self.snapshot.slices {
             let context = self.context(&slice.metadata.namespace);
@@ -324,7 +374,9 @@ impl Run<'_> {
             if overlaps.services.contains(&index) {
                 continue;
             }
-            if let Some((service, problems)) = services::of_service(&entry.object, context, self.shared) {
+            if let Some((service, problems)) =
+                services::of_service(&entry.object, context, self.shared)
+            {
                 out.services.push(Arc::new(service));
                 Self::report(Kind::Service, entry, problems, out);
             }
@@ -342,14 +394,18 @@ impl Run<'_> {
         let mut contexts: Vec<_> = self.contexts.iter().collect();
         contexts.sort_by_key(|(name, _)| *name);
         for (_, context) in contexts {
-            out.policies.extend(context.published.iter().map(Arc::clone));
+            out.policies
+                .extend(context.published.iter().map(Arc::clone));
         }
         let refused = self.snapshot.refused_policies.iter();
         let wants_strict = !self.snapshot.peer_authentications.is_empty()
-            || refused.clone().any(|refused| refused.kind == Kind::PeerAuthentication);
+            || refused
+                .clone()
+                .any(|refused| refused.kind == Kind::PeerAuthentication);
         if wants_strict {
             let root = &self.shared.mesh.root_namespace;
-            out.policies.push(Arc::new(peer_authentication::static_strict(root)));
+            out.policies
+                .push(Arc::new(peer_authentication::static_strict(root)));
         }
     }
 }

@@ -37,7 +37,10 @@ pub fn check(object: &AnyObject) -> Vec<Problem> {
 
 fn check_meta(meta: &ObjectMeta, problems: &mut Vec<Problem>) {
     if meta.name.is_empty() {
-        problems.push(Problem::refused("metadata.name", "is missing; every object needs a name"));
+        problems.push(Problem::refused(
+            "metadata.name",
+            "is missing; every object needs a name",
+        ));
     } else if !is_name(&meta.name) {
         problems.push(not("metadata.name", &meta.name, NAME_FORM));
     }
@@ -75,7 +78,9 @@ pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 253
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }
 
 /// A Kubernetes namespace or service account part.
@@ -91,7 +96,9 @@ pub(crate) fn is_hostname(text: &str) -> bool {
         && rest.split('.').all(|part| {
             !part.is_empty()
                 && part.len() <= 63
-                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
                 && !part.starts_with('-')
                 && !part.ends_with('-')
         })
@@ -99,7 +106,9 @@ pub(crate) fn is_hostname(text: &str) -> bool {
 
 /// An address in its canonical form.
 pub(crate) fn address(text: &str) -> Option<IpAddr> {
-    IpAddr::from_str(text.trim()).ok().map(|address| address.to_canonical())
+    IpAddr::from_str(text.trim())
+        .ok()
+        .map(|address| address.to_canonical())
 }
 
 /// A range, or an address as the range of one; host bits are cleared.

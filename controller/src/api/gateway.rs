@@ -89,14 +89,16 @@ impl LabelSelector {
         let expression = |r: &Requirement| {
             let value = labels.get(&r.key);
             match r.operator.as_str() {
-                "In" => value.is_some_and(|value| r.values.contains(value)),
-                "NotIn" => value.is_none_or(|value| !r.values.contains(value)),
+                "In" => value.is_some_and(|value| r.values.iter().any(|v| v == value)),
+                "NotIn" => value.is_none_or(|value| !r.values.iter().any(|v| v == value)),
                 "Exists" => value.is_some(),
                 "DoesNotExist" => value.is_none(),
                 _ => false,
             }
         };
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(expression)
     }
 }

@@ -103,6 +103,10 @@ fn fill(meta: &mut ObjectMeta, namespaced: bool) {
     } else if meta.namespace.is_empty() {
         meta.namespace.push_str("default");
     }
+    // Others can be of any size, and nothing reads them.
+    meta.annotations = meta
+        .annotations
+        .only(|name| name.contains("istio.io/") || name.contains("ambit.dev/"));
 }
 
 impl fmt::Display for Kind {
@@ -137,15 +141,28 @@ const PLAIN_GROUPS: &[&str] = &["apps", "batch", "autoscaling", "policy", "exten
 
 /// Kinds of the core group that are passed over.
 const CORE_KINDS: &[&str] = &[
-    "ConfigMap", "Secret", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim", "Endpoints",
-    "Event", "LimitRange", "PodTemplate", "ReplicationController", "ResourceQuota", "Binding",
+    "ConfigMap",
+    "Secret",
+    "ServiceAccount",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "Binding",
 ];
 
 /// Finds out what `apiVersion` and `kind` stand for.
 #[must_use]
 pub fn recognise(api_version: &str, kind: &str) -> Recognised {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if let Some(known) = Kind::ALL.iter().find(|k| k.as_str() == kind && k.group() == group) {
+    if let Some(known) = Kind::ALL
+        .iter()
+        .find(|k| k.as_str() == kind && k.group() == group)
+    {
         if known.versions().contains(&version) {
             return Recognised::Known(*known);
         }
@@ -174,13 +191,21 @@ pub fn recognise(api_version: &str, kind: &str) -> Recognised {
         return Recognised::Foreign;
     }
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-    let hint = crate::watch::decode::closest(kind, &names)
-        .map_or_else(|| format!("the kinds are {}", names.join(", ")), |near| format!("did you mean {near}?"));
-    Recognised::Unknown(format!("there is no kind {kind:?} in apiVersion {api_version:?}; {hint}"))
+    let hint = crate::watch::decode::closest(kind, &names).map_or_else(
+        || format!("the kinds are {}", names.join(", ")),
+        |near| format!("did you mean {near}?"),
+    );
+    Recognised::Unknown(format!(
+        "there is no kind {kind:?} in apiVersion {api_version:?}; {hint}"
+    ))
 }
 
 fn join(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 #[cfg(test)]
@@ -191,14 +216,38 @@ mod tests {
     fn kinds_are_recognised_in_their_versions() {
         for (api, kind, expected) in [
             ("v1", "Pod", Ok(Kind::Pod)),
-            ("networking.istio.io/v1", "ServiceEntry", Ok(Kind::ServiceEntry)),
-            ("networking.istio.io/v1alpha3", "ServiceEntry", Ok(Kind::ServiceEntry)),
-            ("security.istio.io/v1beta1", "PeerAuthentication", Ok(Kind::PeerAuthentication)),
-            ("security.istio.io/v2", "PeerAuthentication", Err("expected security.istio.io/v1 or")),
-            ("v1", "AuthorizationPolicy", Err("expected security.istio.io/v1")),
+            (
+                "networking.istio.io/v1",
+                "ServiceEntry",
+                Ok(Kind::ServiceEntry),
+            ),
+            (
+                "networking.istio.io/v1alpha3",
+                "ServiceEntry",
+                Ok(Kind::ServiceEntry),
+            ),
+            (
+                "security.istio.io/v1beta1",
+                "PeerAuthentication",
+                Ok(Kind::PeerAuthentication),
+            ),
+            (
+                "security.istio.io/v2",
+                "PeerAuthentication",
+                Err("expected security.istio.io/v1 or"),
+            ),
+            (
+                "v1",
+                "AuthorizationPolicy",
+                Err("expected security.istio.io/v1"),
+            ),
             ("v1", "Servise", Err("did you mean Service?")),
             ("v1", "Banana", Err("the kinds are Namespace, Node, Pod")),
-            ("networking.istio.io/v1", "VirtualService", Err("not supported by this version")),
+            (
+                "networking.istio.io/v1",
+                "VirtualService",
+                Err("not supported by this version"),
+            ),
         ] {
             match (recognise(api, kind), expected) {
                 (Recognised::Known(found), Ok(kind)) => assert_eq!(found, kind),
@@ -210,6 +259,9 @@ mod tests {
         }
         assert_eq!(recognise("apps/v1", "Deployment"), Recognised::Foreign);
         assert_eq!(recognise("v1", "ConfigMap"), Recognised::Foreign);
-        assert_eq!(recognise("cert-manager.io/v1", "Issuer"), Recognised::Foreign);
+        assert_eq!(
+            recognise("cert-manager.io/v1", "Issuer"),
+            Recognised::Foreign
+        );
     }
 }

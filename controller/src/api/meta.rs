@@ -1,13 +1,11 @@
 //! What every object carries: names, labels, annotations.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Labels and annotations.
-pub type Labels = BTreeMap<String, String>;
+pub use super::labels::Labels;
 
 /// The part of an object's metadata that is read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -37,19 +35,23 @@ impl ObjectMeta {
     /// The value of a label; empty counts as absent.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.labels.get(name).filter(|value| !value.is_empty())
     }
 
     /// The value of an annotation; empty counts as absent.
     #[must_use]
     pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.annotations.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.annotations.get(name).filter(|value| !value.is_empty())
     }
 
     /// Sorts the oldest first, and objects of one age by name.
     #[must_use]
     pub fn age(&self) -> (&str, &str, &str) {
-        (self.creation_timestamp.as_deref().unwrap_or(""), &self.namespace, &self.name)
+        (
+            self.creation_timestamp.as_deref().unwrap_or(""),
+            &self.namespace,
+            &self.name,
+        )
     }
 }
 
@@ -123,7 +125,9 @@ impl Visitor<'_> for IntOrStringVisitor {
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<IntOrString, E> {
-        Ok(value.parse().map_or_else(|_| IntOrString::String(value.to_owned()), IntOrString::Int))
+        Ok(value
+            .parse()
+            .map_or_else(|_| IntOrString::String(value.to_owned()), IntOrString::Int))
     }
 }
 
@@ -139,5 +143,8 @@ pub struct WorkloadSelector {
 /// Whether `labels` has all that `wanted` lists; nothing wanted selects nothing.
 #[must_use]
 pub fn selects(wanted: &Labels, labels: &Labels) -> bool {
-    !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+    !wanted.is_empty()
+        && wanted
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
 }

@@ -27,9 +27,16 @@ pub(super) struct Message {
 
 impl Message {
     /// From a response without its resources, and the resources.
-    pub(super) fn new(response: &DeltaDiscoveryResponse, resources: Vec<Arc<Resource>>) -> Result<Self, Status> {
+    pub(super) fn new(
+        response: &DeltaDiscoveryResponse,
+        resources: Vec<Arc<Resource>>,
+    ) -> Result<Self, Status> {
         let rest = response.encoded_len();
-        let length = rest + resources.iter().map(|resource| resource.encoded.len()).sum::<usize>();
+        let length = rest
+            + resources
+                .iter()
+                .map(|resource| resource.encoded.len())
+                .sum::<usize>();
         let length = u32::try_from(length)
             .map_err(|_| Status::resource_exhausted("the response exceeds four gigabytes"))?;
         let mut head = BytesMut::with_capacity(rest + 5);
@@ -38,7 +45,10 @@ impl Message {
         head.put_u8(0);
         head.put_u32(length);
         head.put_slice(&response.encode_to_vec());
-        Ok(Self { head: head.freeze(), resources: resources.into() })
+        Ok(Self {
+            head: head.freeze(),
+            resources: resources.into(),
+        })
     }
 }
 
@@ -52,12 +62,17 @@ pub(super) struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(messages: mpsc::Receiver<Result<Message, Status>>) -> Self {
-        Self { messages, current: None, ended: false }
+        Self {
+            messages,
+            current: None,
+            ended: false,
+        }
     }
 
     fn chunk(&mut self) -> Option<Bytes> {
         let message = self.current.as_mut()?;
-        let mut chunk = BytesMut::with_capacity(RESPONSE_CHUNK_BYTES.min(message.head.len() + 4096));
+        let mut chunk =
+            BytesMut::with_capacity(RESPONSE_CHUNK_BYTES.min(message.head.len() + 4096));
         chunk.put_slice(&std::mem::take(&mut message.head));
         while chunk.len() < RESPONSE_CHUNK_BYTES {
             let Some(resource) = message.resources.pop_front() else {
@@ -100,6 +115,8 @@ impl Body for ResponseBody {
 
 fn trailers(status: Option<Status>) -> Result<Frame<Bytes>, Status> {
     let mut headers = HeaderMap::new();
-    status.unwrap_or_else(|| Status::ok("")).add_header(&mut headers)?;
+    status
+        .unwrap_or_else(|| Status::ok(""))
+        .add_header(&mut headers)?;
     Ok(Frame::trailers(headers))
 }

@@ -5,9 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use ambit_model::{NodeName, PodUid};
-use ambit_proto::enrolment::enrolment_service_server::{
-    EnrolmentService, EnrolmentServiceServer,
-};
+use ambit_proto::enrolment::enrolment_service_server::{EnrolmentService, EnrolmentServiceServer};
 use ambit_proto::enrolment::{
     self as proto, EnrolmentUpdate, NodeReport, enrolment_update, node_report, pod_outcome,
 };
@@ -34,7 +32,10 @@ impl Enrolment {
     /// Serves what the hub holds to callers these recognise, to each its own node.
     #[must_use]
     pub fn new(hub: Hub, authenticators: Authenticators) -> Self {
-        Self { hub, authenticators }
+        Self {
+            hub,
+            authenticators,
+        }
     }
 
     /// As a service to mount.
@@ -131,7 +132,9 @@ impl NodeStream {
 
     /// The agent says first which node it is, and it must be the one its credentials are for.
     async fn greet(&self, reports: &mut Streaming<NodeReport>) -> Result<(), End> {
-        let Some(report) = reports.message().await? else { return Err(End::Gone) };
+        let Some(report) = reports.message().await? else {
+            return Err(End::Gone);
+        };
         let Some(node_report::Report::Hello(hello)) = report.report else {
             return Err(Status::invalid_argument("the first report must be a hello").into());
         };
@@ -149,7 +152,9 @@ impl NodeStream {
     }
 
     fn note(&self, report: NodeReport) {
-        let Some(node_report::Report::Outcome(outcome)) = report.report else { return };
+        let Some(node_report::Report::Outcome(outcome)) = report.report else {
+            return;
+        };
         let state = match outcome.state() {
             pod_outcome::State::Captured => Some("captured"),
             pod_outcome::State::Pending => Some("pending"),
@@ -161,17 +166,22 @@ impl NodeStream {
             tracing::warn!(node = %self.node, pod = %outcome.uid.escape_debug(), reason, "a pod is not captured yet");
         }
         let outcome_status = state.map(|state| OutcomeStatus { state, reason });
-        self.hub.note_outcome(&self.node, outcome.uid, outcome_status);
+        self.hub
+            .note_outcome(&self.node, outcome.uid, outcome_status);
     }
 
     /// Sends what differs from what was sent.
     async fn update(
         &mut self,
-        nodes: &mut tokio::sync::watch::Receiver<Arc<std::collections::BTreeMap<NodeName, crate::translate::NodeContent>>>,
+        nodes: &mut tokio::sync::watch::Receiver<
+            Arc<std::collections::BTreeMap<NodeName, crate::translate::NodeContent>>,
+        >,
     ) -> Result<(), End> {
         let now: HashMap<PodUid, Arc<EnrolledPod>> = {
             let nodes = nodes.borrow_and_update();
-            let pods = nodes.get(&self.node).map(|content| content.enrolled.as_slice());
+            let pods = nodes
+                .get(&self.node)
+                .map(|content| content.enrolled.as_slice());
             let pods = pods.unwrap_or_default().iter();
             pods.map(|pod| (pod.uid.clone(), Arc::clone(pod))).collect()
         };
@@ -183,20 +193,28 @@ impl NodeStream {
             .collect();
         for uid in gone {
             self.sent.remove(&uid);
-            self.send(enrolment_update::Update::Remove(uid.to_string())).await?;
+            self.send(enrolment_update::Update::Remove(uid.to_string()))
+                .await?;
         }
-        let mut added: Vec<_> = now.into_values().filter(|pod| self.sent.get(&pod.uid) != Some(pod)).collect();
+        let mut added: Vec<_> = now
+            .into_values()
+            .filter(|pod| self.sent.get(&pod.uid) != Some(pod))
+            .collect();
         added.sort();
         for pod in added {
-            self.send(enrolment_update::Update::Add(to_proto(&pod))).await?;
+            self.send(enrolment_update::Update::Add(to_proto(&pod)))
+                .await?;
             self.sent.insert(pod.uid.clone(), pod);
         }
         Ok(())
     }
 
     async fn send(&self, update: enrolment_update::Update) -> Result<(), End> {
-        let update = EnrolmentUpdate { update: Some(update) };
-        let sent = tokio::time::timeout(crate::limits::CLIENT_STALLED, self.updates.send(Ok(update)));
+        let update = EnrolmentUpdate {
+            update: Some(update),
+        };
+        let sent =
+            tokio::time::timeout(crate::limits::CLIENT_STALLED, self.updates.send(Ok(update)));
         match sent.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),

@@ -75,9 +75,19 @@ impl Selection {
     fn wants(&self, resource: &super::resource::Resource) -> bool {
         self.sent.contains(&resource.name)
             || self.asked.contains(&resource.name)
-            || resource.aliases.iter().any(|alias| self.asked.contains(alias))
-            || resource.source.node().is_some_and(|node| *node == self.node && !node.is_empty())
-            || resource.source.services().iter().any(|key| self.sent.contains(&*key.to_string()))
+            || resource
+                .aliases
+                .iter()
+                .any(|alias| self.asked.contains(alias))
+            || resource
+                .source
+                .node()
+                .is_some_and(|node| *node == self.node && !node.is_empty())
+            || resource
+                .source
+                .services()
+                .iter()
+                .any(|key| self.sent.contains(&*key.to_string()))
     }
 }
 
@@ -162,13 +172,25 @@ impl Default for Hub {
 impl Hub {
     /// Publishes what was translated; returns how many resources changed or went.
     pub fn publish(&self, translated: &Translated) -> usize {
-        let workloads = translated.workloads.iter().map(|w| Source::Workload(Arc::clone(w)));
-        let services = translated.services.iter().map(|s| Source::Service(Arc::clone(s)));
-        let policies = translated.policies.iter().map(|p| Source::Policy(Arc::clone(p)));
+        let workloads = translated
+            .workloads
+            .iter()
+            .map(|w| Source::Workload(Arc::clone(w)));
+        let services = translated
+            .services
+            .iter()
+            .map(|s| Source::Service(Arc::clone(s)));
+        let policies = translated
+            .policies
+            .iter()
+            .map(|p| Source::Policy(Arc::clone(p)));
         let changes = {
             let mut tables = self.0.tables.write();
             let [addresses, authorizations] = &mut *tables;
-            let changes = [addresses.update(workloads.chain(services)), authorizations.update(policies)];
+            let changes = [
+                addresses.update(workloads.chain(services)),
+                authorizations.update(policies),
+            ];
             // While the tables are locked: a client that subscribes now sees either the change
             // or the state before it together with the news of the change.
             self.notify(&changes);
@@ -181,7 +203,10 @@ impl Hub {
             }
             changed
         });
-        changes.iter().map(|change| change.changed.len() + change.removed.len()).sum()
+        changes
+            .iter()
+            .map(|change| change.changed.len() + change.removed.len())
+            .sum()
     }
 
     fn notify(&self, changes: &[Change; 2]) {
@@ -196,7 +221,11 @@ impl Hub {
     /// Whether a workload with this identity runs on the node.
     #[must_use]
     pub fn has_identity(&self, node: &NodeName, identity: &Identity) -> bool {
-        self.0.nodes.borrow().get(node).is_some_and(|content| content.identities.contains(identity))
+        self.0
+            .nodes
+            .borrow()
+            .get(node)
+            .is_some_and(|content| content.identities.contains(identity))
     }
 
     /// Number of resources by type.
@@ -242,12 +271,22 @@ impl Hub {
                 let outcome = known.and_then(|known| known.get(pod.uid.as_str()).cloned());
                 (format!("{}/{}", pod.namespace, pod.name), outcome)
             });
-            (node.to_string(), NodeStatus { pods: pods.collect() })
+            (
+                node.to_string(),
+                NodeStatus {
+                    pods: pods.collect(),
+                },
+            )
         };
         nodes.iter().map(status).collect()
     }
 
-    pub(super) fn note_outcome(&self, node: &NodeName, uid: String, outcome: Option<OutcomeStatus>) {
+    pub(super) fn note_outcome(
+        &self,
+        node: &NodeName,
+        uid: String,
+        outcome: Option<OutcomeStatus>,
+    ) {
         let mut outcomes = self.0.outcomes.lock();
         let known = outcomes.entry(node.clone()).or_default();
         match outcome {
@@ -299,13 +338,24 @@ impl Client {
             match interest {
                 Interest::None => {}
                 Interest::All => {
-                    names.extend(change.changed.iter().map(|resource| Arc::clone(&resource.name)));
+                    names.extend(
+                        change
+                            .changed
+                            .iter()
+                            .map(|resource| Arc::clone(&resource.name)),
+                    );
                     names.extend(change.removed.iter().map(Arc::clone));
                 }
                 Interest::Some(selection) => {
-                    let wanted = change.changed.iter().filter(|resource| selection.wants(resource));
+                    let wanted = change
+                        .changed
+                        .iter()
+                        .filter(|resource| selection.wants(resource));
                     names.extend(wanted.map(|resource| Arc::clone(&resource.name)));
-                    let gone = change.removed.iter().filter(|name| selection.sent.contains(*name));
+                    let gone = change
+                        .removed
+                        .iter()
+                        .filter(|name| selection.sent.contains(*name));
                     names.extend(gone.map(Arc::clone));
                 }
             }

@@ -44,7 +44,9 @@ impl Kind {
     }
 
     pub(super) fn of(type_url: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.type_url() == type_url)
     }
 
     pub(super) fn index(self) -> usize {
@@ -114,7 +116,9 @@ impl Source {
             Self::Policy(_) => None,
         };
         match &waypoint?.destination {
-            GatewayDestination::Hostname(name) => Some(format!("{}/{}", name.namespace, name.hostname)),
+            GatewayDestination::Hostname(name) => {
+                Some(format!("{}/{}", name.namespace, name.hostname))
+            }
             GatewayDestination::Address(at) => Some(format!("{}/{}", at.network, at.address)),
         }
     }
@@ -124,7 +128,11 @@ impl Source {
         match self {
             Self::Workload(workload) => {
                 let network = workload.network.as_str();
-                workload.addresses.iter().map(|address| alias(network, *address)).collect()
+                workload
+                    .addresses
+                    .iter()
+                    .map(|address| alias(network, *address))
+                    .collect()
             }
             Self::Service(service) => service
                 .addresses
@@ -138,12 +146,14 @@ impl Source {
     fn encode(&self) -> (&'static str, Vec<u8>) {
         match self {
             Self::Workload(workload) => (ADDRESS_TYPE, encode_workload(workload)),
-            Self::Service(service) => {
-                (ADDRESS_TYPE, workload::Address::from(&**service).encode_to_vec())
-            }
-            Self::Policy(policy) => {
-                (AUTHORIZATION_TYPE, security::Authorization::from(&**policy).encode_to_vec())
-            }
+            Self::Service(service) => (
+                ADDRESS_TYPE,
+                workload::Address::from(&**service).encode_to_vec(),
+            ),
+            Self::Policy(policy) => (
+                AUTHORIZATION_TYPE,
+                security::Authorization::from(&**policy).encode_to_vec(),
+            ),
         }
     }
 }
@@ -159,14 +169,23 @@ impl Resource {
         let version = u64::from_be_bytes(start);
         let message = discovery::Resource {
             version: version_text(version),
-            resource: Some(prost_types::Any { type_url: type_url.to_owned(), value: body }),
+            resource: Some(prost_types::Any {
+                type_url: type_url.to_owned(),
+                value: body,
+            }),
             name: name.to_string(),
             aliases: aliases.iter().map(ToString::to_string).collect(),
             ttl: None,
         };
         let mut encoded = BytesMut::with_capacity(message.encoded_len() + 8);
         prost::encoding::message::encode(RESOURCES_FIELD, &message, &mut encoded);
-        Self { name, version, aliases, encoded: Bytes::from(encoded.to_vec()), source }
+        Self {
+            name,
+            version,
+            aliases,
+            encoded: Bytes::from(encoded.to_vec()),
+            source,
+        }
     }
 }
 
@@ -204,8 +223,13 @@ mod tests {
 
     #[test]
     fn the_encoding_is_stable_and_readable() {
-        let services = (0..20).map(|i| (ServiceKey::new("shop", &format!("s{i}.shop")), Vec::new()));
-        let source = Workload { uid: "c//Pod/shop/web".into(), services: services.collect(), ..Workload::default() };
+        let services =
+            (0..20).map(|i| (ServiceKey::new("shop", &format!("s{i}.shop")), Vec::new()));
+        let source = Workload {
+            uid: "c//Pod/shop/web".into(),
+            services: services.collect(),
+            ..Workload::default()
+        };
         let encode = || Resource::new(Source::Workload(Arc::new(source.clone())));
         let (first, second) = (encode(), encode());
         assert_eq!(first.encoded, second.encoded);

@@ -37,12 +37,17 @@ impl Discovery {
     /// Serves what the hub holds to callers these recognise.
     #[must_use]
     pub fn new(hub: Hub, authenticators: Authenticators) -> Self {
-        Self { hub, authenticators }
+        Self {
+            hub,
+            authenticators,
+        }
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         if request.uri().path() != METHOD {
-            return Err(Status::unimplemented("only DeltaAggregatedResources is served here"));
+            return Err(Status::unimplemented(
+                "only DeltaAggregatedResources is served here",
+            ));
         }
         let (parts, body) = request.into_parts();
         let metadata = MetadataMap::from_headers(parts.headers);
@@ -53,12 +58,13 @@ impl Discovery {
             return Err(Status::resource_exhausted("too many discovery clients"));
         }
         let mut codec = ProstCodec::<DeltaDiscoveryResponse, DeltaDiscoveryRequest>::default();
-        let requests =
-            Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST_BYTES));
+        let requests = Streaming::new_request(codec.decoder(), body, None, Some(MAX_REQUEST_BYTES));
         let answers = self.start(&caller, &credentials, requests);
         let mut response = Response::new(Body::new(ResponseBody::new(answers)));
         let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, grpc);
         Ok(response)
     }
 
@@ -71,7 +77,10 @@ impl Discovery {
         let (sender, receiver) = mpsc::channel(1);
         let client = self.hub.connect(ClientStatus {
             node: caller.node.to_string(),
-            peer: credentials.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+            peer: credentials
+                .peer
+                .map(|peer| peer.to_string())
+                .unwrap_or_default(),
             ..ClientStatus::default()
         });
         let session = Session::new(self.hub.clone(), client, caller.node.clone(), sender);
@@ -96,7 +105,10 @@ impl Service<Request<Body>> for Discovery {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move {
-            Ok(service.answer(request).await.unwrap_or_else(Status::into_http))
+            Ok(service
+                .answer(request)
+                .await
+                .unwrap_or_else(Status::into_http))
         })
     }
 }

@@ -54,7 +54,14 @@ impl Session {
         node: NodeName,
         answers: mpsc::Sender<Result<Message, Status>>,
     ) -> Self {
-        Self { hub, client, node, answers, types: Default::default(), next_nonce: 1 }
+        Self {
+            hub,
+            client,
+            node,
+            answers,
+            types: Default::default(),
+            next_nonce: 1,
+        }
     }
 
     pub(super) async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
@@ -69,12 +76,19 @@ impl Session {
         }
     }
 
-    async fn exchange(&mut self, requests: &mut Streaming<DeltaDiscoveryRequest>) -> Result<(), Status> {
+    async fn exchange(
+        &mut self,
+        requests: &mut Streaming<DeltaDiscoveryRequest>,
+    ) -> Result<(), Status> {
         let mut stopping = self.hub.0.stopping.subscribe();
         let client = Arc::clone(&self.client);
         loop {
             let ready = self.ready();
-            let stalled = self.types.iter().filter_map(|exchange| exchange.since).min();
+            let stalled = self
+                .types
+                .iter()
+                .filter_map(|exchange| exchange.since)
+                .min();
             let stalled = stalled.map(|since| since + CLIENT_STALLED);
             let answers = self.answers.clone();
             tokio::select! {
@@ -107,15 +121,22 @@ impl Session {
             let exchange = &self.types[kind.index()];
             exchange.started
                 && exchange.unacknowledged.len() < MAX_UNACKNOWLEDGED
-                && (exchange.must_answer || !exchange.missing.is_empty() || self.client.has_pending(*kind))
+                && (exchange.must_answer
+                    || !exchange.missing.is_empty()
+                    || self.client.has_pending(*kind))
         };
-        [Kind::Authorization, Kind::Address].into_iter().find(is_ready)
+        [Kind::Authorization, Kind::Address]
+            .into_iter()
+            .find(is_ready)
     }
 
     fn receive(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let Some(kind) = Kind::of(&request.type_url) else {
             let known = Kind::ALL.map(Kind::type_url).join(" and ");
-            let message = format!("no type {:?} here; there are {known}", cut(&request.type_url));
+            let message = format!(
+                "no type {:?} here; there are {known}",
+                cut(&request.type_url)
+            );
             return Err(Status::invalid_argument(message));
         };
         if let Some(node) = &request.node {
@@ -128,8 +149,8 @@ impl Session {
         if !started {
             self.start(kind, &request)?;
         }
-        let changes =
-            !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty();
+        let changes = !request.resource_names_subscribe.is_empty()
+            || !request.resource_names_unsubscribe.is_empty();
         if started && changes {
             self.subscribe(kind, &request)?;
         }
@@ -146,21 +167,37 @@ impl Session {
         let star = |names: &[String]| names.iter().any(|name| name == "*");
         let all = star(asked) || (asked.is_empty() && !star(&request.resource_names_unsubscribe));
         let held = &request.initial_resource_versions;
-        exchange.held = held.iter().map(|(name, version)| (Arc::from(name.as_str()), version.clone())).collect();
-        self.client.status.lock().types.entry(kind.type_url()).or_default();
+        exchange.held = held
+            .iter()
+            .map(|(name, version)| (Arc::from(name.as_str()), version.clone()))
+            .collect();
+        self.client
+            .status
+            .lock()
+            .types
+            .entry(kind.type_url())
+            .or_default();
         if all {
             exchange.must_answer = true;
             self.client.with_pending(kind, |pending| {
                 pending.interest = Interest::All;
                 // What the client holds and is gone is among the names too, and found missing.
-                pending.names.extend(table.iter().map(|resource| Arc::clone(&resource.name)));
-                let gone = exchange.held.keys().filter(|name| table.find(name).is_none());
+                pending
+                    .names
+                    .extend(table.iter().map(|resource| Arc::clone(&resource.name)));
+                let gone = exchange
+                    .held
+                    .keys()
+                    .filter(|name| table.find(name).is_none());
                 pending.names.extend(gone.map(Arc::clone));
             });
             return Ok(());
         }
         self.client.with_pending(kind, |pending| {
-            let selection = Selection { node: self.node.clone(), ..Selection::default() };
+            let selection = Selection {
+                node: self.node.clone(),
+                ..Selection::default()
+            };
             pending.interest = Interest::Some(Box::new(selection));
             for name in table.on_node(&self.node) {
                 pending.names.insert(Arc::clone(name));
@@ -178,7 +215,10 @@ impl Session {
         let left = &request.resource_names_unsubscribe;
         self.client.with_pending(kind, |pending| {
             if left.iter().any(|name| name == "*") && matches!(pending.interest, Interest::All) {
-                let selection = Selection { node: self.node.clone(), ..Selection::default() };
+                let selection = Selection {
+                    node: self.node.clone(),
+                    ..Selection::default()
+                };
                 pending.interest = Interest::Some(Box::new(selection));
                 pending.names.clear();
             }
@@ -196,17 +236,29 @@ impl Session {
             exchange.must_answer = true;
             self.client.with_pending(kind, |pending| {
                 pending.interest = Interest::All;
-                pending.names.extend(table.iter().map(|resource| Arc::clone(&resource.name)));
+                pending
+                    .names
+                    .extend(table.iter().map(|resource| Arc::clone(&resource.name)));
             });
             return Ok(());
         }
-        add(asked.iter().map(String::as_str), table, &self.client, kind, exchange)
+        add(
+            asked.iter().map(String::as_str),
+            table,
+            &self.client,
+            kind,
+            exchange,
+        )
     }
 
     fn acknowledge(&mut self, kind: Kind, request: &DeltaDiscoveryRequest) {
         let exchange = &mut self.types[kind.index()];
         let nonce = &request.response_nonce;
-        let Some(position) = exchange.unacknowledged.iter().position(|(sent, _)| sent == nonce) else {
+        let Some(position) = exchange
+            .unacknowledged
+            .iter()
+            .position(|(sent, _)| sent == nonce)
+        else {
             return;
         };
         // An answer to a response answers those before it too.
@@ -223,7 +275,11 @@ impl Session {
         let resources = answered.map(|(_, names)| names).unwrap_or_default();
         tracing::warn!(node = %self.node, type_url = kind.type_url(), ?resources, error = error.message, "a client refused resources");
         let message = cut(&error.message);
-        self.client.reject(Rejection { type_url: kind.type_url(), resources, message });
+        self.client.reject(Rejection {
+            type_url: kind.type_url(),
+            resources,
+            message,
+        });
     }
 
     /// The next response of a type; `None` when there is nothing to say after all.
@@ -231,7 +287,9 @@ impl Session {
         let tables = self.hub.0.tables.read();
         let table = &tables[kind.index()];
         let exchange = &mut self.types[kind.index()];
-        let names = self.client.with_pending(kind, |pending| std::mem::take(&mut pending.names));
+        let names = self
+            .client
+            .with_pending(kind, |pending| std::mem::take(&mut pending.names));
         let mut resources: Vec<Arc<Resource>> = Vec::with_capacity(names.len());
         let mut removed: Vec<String> = std::mem::take(&mut exchange.missing);
         for name in &names {
@@ -241,7 +299,8 @@ impl Session {
                 None => removed.push(name.to_string()),
             }
         }
-        self.client.with_pending(kind, |pending| note_sent(pending, &names, table));
+        self.client
+            .with_pending(kind, |pending| note_sent(pending, &names, table));
         exchange.held = HashMap::new();
         let must_answer = std::mem::take(&mut exchange.must_answer);
         if resources.is_empty() && removed.is_empty() && !must_answer {
@@ -253,10 +312,21 @@ impl Session {
         removed.dedup();
         let nonce = self.next_nonce.to_string();
         self.next_nonce += 1;
-        let shown = resources.iter().take(SHOWN_RESOURCES).map(|resource| resource.name.to_string());
-        exchange.unacknowledged.push_back((nonce.clone(), shown.collect()));
+        let shown = resources
+            .iter()
+            .take(SHOWN_RESOURCES)
+            .map(|resource| resource.name.to_string());
+        exchange
+            .unacknowledged
+            .push_back((nonce.clone(), shown.collect()));
         exchange.since.get_or_insert_with(Instant::now);
-        self.client.status.lock().types.entry(kind.type_url()).or_default().sent += 1;
+        self.client
+            .status
+            .lock()
+            .types
+            .entry(kind.type_url())
+            .or_default()
+            .sent += 1;
         let response = DeltaDiscoveryResponse {
             type_url: kind.type_url().to_owned(),
             nonce,
@@ -290,7 +360,11 @@ fn add<'a>(
     exchange: &mut Exchange,
 ) -> Result<(), Status> {
     client.with_pending(kind, |pending| {
-        let Pending { interest: Interest::Some(selection), names: waiting } = pending else {
+        let Pending {
+            interest: Interest::Some(selection),
+            names: waiting,
+        } = pending
+        else {
             return Ok(());
         };
         for name in names.filter(|name| *name != "*") {
@@ -305,7 +379,11 @@ fn add<'a>(
             waiting.insert(Arc::clone(&resource.name));
             waiting.extend(table.members(&resource.name).map(Arc::clone));
             // The waypoint it is reached through, with the workloads behind it.
-            if let Some(waypoint) = resource.source.waypoint().and_then(|name| table.find(&name)) {
+            if let Some(waypoint) = resource
+                .source
+                .waypoint()
+                .and_then(|name| table.find(&name))
+            {
                 waiting.insert(Arc::clone(&waypoint.name));
                 waiting.extend(table.members(&waypoint.name).map(Arc::clone));
             }

@@ -39,7 +39,8 @@ impl Table {
 
     /// By name, or by one of its addresses.
     pub(super) fn find(&self, name_or_alias: &str) -> Option<&Arc<Resource>> {
-        self.get(name_or_alias).or_else(|| self.get(self.by_alias.get(name_or_alias)?))
+        self.get(name_or_alias)
+            .or_else(|| self.get(self.by_alias.get(name_or_alias)?))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
@@ -86,9 +87,18 @@ impl Table {
                 change.changed.push(Arc::clone(&resource));
             }
             self.link(&resource);
-            self.by_name.insert(Arc::clone(&resource.name), Slot { resource, generation });
+            self.by_name.insert(
+                Arc::clone(&resource.name),
+                Slot {
+                    resource,
+                    generation,
+                },
+            );
         }
-        let gone = self.by_name.values().filter(|slot| slot.generation != generation);
+        let gone = self
+            .by_name
+            .values()
+            .filter(|slot| slot.generation != generation);
         let gone: Vec<_> = gone.map(|slot| Arc::clone(&slot.resource)).collect();
         for resource in gone {
             self.unlink(&resource);
@@ -98,7 +108,8 @@ impl Table {
         // An address can have moved from a removed resource to a new one.
         for resource in &change.changed {
             for alias in &resource.aliases {
-                self.by_alias.insert(Arc::clone(alias), Arc::clone(&resource.name));
+                self.by_alias
+                    .insert(Arc::clone(alias), Arc::clone(&resource.name));
             }
         }
         change
@@ -106,13 +117,20 @@ impl Table {
 
     fn link(&mut self, resource: &Arc<Resource>) {
         for alias in &resource.aliases {
-            self.by_alias.insert(Arc::clone(alias), Arc::clone(&resource.name));
+            self.by_alias
+                .insert(Arc::clone(alias), Arc::clone(&resource.name));
         }
         for service in resource.source.services() {
-            self.members.entry(service.to_string()).or_default().insert(Arc::clone(&resource.name));
+            self.members
+                .entry(service.to_string())
+                .or_default()
+                .insert(Arc::clone(&resource.name));
         }
         if let Some(node) = resource.source.node().filter(|node| !node.is_empty()) {
-            self.by_node.entry(node.clone()).or_default().insert(Arc::clone(&resource.name));
+            self.by_node
+                .entry(node.clone())
+                .or_default()
+                .insert(Arc::clone(&resource.name));
         }
     }
 

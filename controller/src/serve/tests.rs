@@ -48,9 +48,20 @@ impl Fixture {
             .add_service(Enrolment::new(hub.clone(), authenticators).into_server())
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         let store = Store::new(MeshSettings::default());
-        Self { hub, channel, tokens, store, translator: Translator::default(), _dir: dir }
+        Self {
+            hub,
+            channel,
+            tokens,
+            store,
+            translator: Translator::default(),
+            _dir: dir,
+        }
     }
 
     fn set(&mut self, file: &str, text: &str) {
@@ -76,16 +87,21 @@ impl Fixture {
     }
 
     fn service(&mut self, name: &str, ip: &str) {
-        self.set(&format!("svc-{name}"), &format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+        self.set(
+            &format!("svc-{name}"),
+            &format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
              spec: {{clusterIP: {ip}, selector: {{app: {name}}}, ports: [{{port: 80}}]}}\n"
-        ));
+            ),
+        );
     }
 
     fn authorized<T>(&self, node: &str, message: T) -> Request<T> {
         let token = self.tokens.issue(node, LONG).unwrap();
         let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {token}").parse().unwrap());
         request
     }
 
@@ -98,8 +114,14 @@ impl Fixture {
         let request = self.authorized(node, ReceiverStream::new(receiver));
         let mut service = AggregatedDiscoveryServiceClient::new(self.channel.clone())
             .max_decoding_message_size(64 << 20);
-        let responses = service.delta_aggregated_resources(request).await?.into_inner();
-        Ok(Client { requests, responses })
+        let responses = service
+            .delta_aggregated_resources(request)
+            .await?
+            .into_inner();
+        Ok(Client {
+            requests,
+            responses,
+        })
     }
 }
 
@@ -117,7 +139,10 @@ struct Seen {
 
 fn seen(names: &[&str], removed: &[&str]) -> Seen {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Seen { names: owned(names), removed: owned(removed) }
+    Seen {
+        names: owned(names),
+        removed: owned(removed),
+    }
 }
 
 impl Client {
@@ -136,7 +161,10 @@ impl Client {
 
     async fn next(&mut self) -> DeltaDiscoveryResponse {
         let next = tokio::time::timeout(LONG, self.responses.message());
-        next.await.expect("a response in time").unwrap().expect("the stream goes on")
+        next.await
+            .expect("a response in time")
+            .unwrap()
+            .expect("the stream goes on")
     }
 
     async fn acknowledge(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
@@ -156,14 +184,21 @@ impl Client {
         let response = self.next().await;
         self.acknowledge(&response, None).await;
         Seen {
-            names: response.resources.into_iter().map(|resource| resource.name).collect(),
+            names: response
+                .resources
+                .into_iter()
+                .map(|resource| resource.name)
+                .collect(),
             removed: response.removed_resources,
         }
     }
 
     async fn end(&mut self) -> Status {
         loop {
-            match tokio::time::timeout(LONG, self.responses.message()).await.expect("an end in time") {
+            match tokio::time::timeout(LONG, self.responses.message())
+                .await
+                .expect("an end in time")
+            {
                 Ok(Some(_)) => {}
                 Ok(None) => return Status::ok(""),
                 Err(status) => return status,
@@ -217,8 +252,11 @@ async fn a_returning_client_gets_only_what_changed() {
     let mut client = fixture.client("node-a").await;
     client.subscribe(ADDRESS_TYPE, &["*"]).await;
     let first = client.next().await;
-    let mut held: HashMap<String, String> =
-        first.resources.iter().map(|r| (r.name.clone(), r.version.clone())).collect();
+    let mut held: HashMap<String, String> = first
+        .resources
+        .iter()
+        .map(|r| (r.name.clone(), r.version.clone()))
+        .collect();
     held.insert("Kubernetes//Pod/shop/gone".into(), "1".into());
     drop(client);
     fixture.pod("b", "10.0.0.3", "");
@@ -230,7 +268,10 @@ async fn a_returning_client_gets_only_what_changed() {
             ..DeltaDiscoveryRequest::default()
         })
         .await;
-    assert_eq!(client.next_seen().await, seen(&[POD_B], &["Kubernetes//Pod/shop/gone"]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&[POD_B], &["Kubernetes//Pod/shop/gone"])
+    );
 }
 
 #[tokio::test]
@@ -243,7 +284,13 @@ async fn versions_are_the_same_after_a_restart() {
         let mut client = fixture.client("node-a").await;
         client.subscribe(ADDRESS_TYPE, &[]).await;
         let response = client.next().await;
-        versions.push(response.resources.iter().map(|r| r.version.clone()).collect::<Vec<_>>());
+        versions.push(
+            response
+                .resources
+                .iter()
+                .map(|r| r.version.clone())
+                .collect::<Vec<_>>(),
+        );
     }
     assert_eq!(versions[0], versions[1]);
 }
@@ -259,7 +306,11 @@ async fn on_demand_resolves_names_and_addresses() {
     let response = client.next().await;
     client.acknowledge(&response, None).await;
     assert_eq!(response.resources[0].name, POD_B);
-    assert_eq!(response.resources[0].aliases, ["/10.0.0.2"], "so that the client finds what it asked for");
+    assert_eq!(
+        response.resources[0].aliases,
+        ["/10.0.0.2"],
+        "so that the client finds what it asked for"
+    );
     // A service brings the workloads behind it.
     client.subscribe(ADDRESS_TYPE, &["/10.96.0.1"]).await;
     assert_eq!(client.next_seen().await, seen(&[POD_A, SVC_X], &[]));
@@ -268,12 +319,21 @@ async fn on_demand_resolves_names_and_addresses() {
     assert_eq!(client.next_seen().await, seen(&[], &["/10.0.0.9"]));
     fixture.pod("unrelated", "10.0.0.8", "");
     fixture.pod("c", "10.0.0.9", "");
-    assert_eq!(client.next_seen().await, seen(&["Kubernetes//Pod/shop/c"], &[]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&["Kubernetes//Pod/shop/c"], &[])
+    );
     // A pod that joins the service comes unasked; one that leaves is sent again, not removed.
     fixture.pod("d", "10.0.0.10", "app: x");
-    assert_eq!(client.next_seen().await, seen(&["Kubernetes//Pod/shop/d"], &[]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&["Kubernetes//Pod/shop/d"], &[])
+    );
     fixture.pod("d", "10.0.0.10", "app: y");
-    assert_eq!(client.next_seen().await, seen(&["Kubernetes//Pod/shop/d"], &[]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&["Kubernetes//Pod/shop/d"], &[])
+    );
     // No longer asked for: no longer told.
     client
         .ask(DeltaDiscoveryRequest {
@@ -286,7 +346,10 @@ async fn on_demand_resolves_names_and_addresses() {
     assert_eq!(client.next_seen().await, seen(&[], &["/10.0.0.77"]));
     fixture.remove("b");
     fixture.remove("c");
-    assert_eq!(client.next_seen().await, seen(&[], &["Kubernetes//Pod/shop/c"]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&[], &["Kubernetes//Pod/shop/c"])
+    );
 }
 
 #[tokio::test]
@@ -318,7 +381,10 @@ async fn a_moved_address_is_found_again() {
     fixture.pod("c", "10.0.0.1", "");
     let mut client = fixture.client("node-z").await;
     client.subscribe(ADDRESS_TYPE, &["/10.0.0.1"]).await;
-    assert_eq!(client.next_seen().await, seen(&["Kubernetes//Pod/shop/c"], &[]));
+    assert_eq!(
+        client.next_seen().await,
+        seen(&["Kubernetes//Pod/shop/c"], &[])
+    );
 }
 
 #[tokio::test]
@@ -330,10 +396,25 @@ async fn rejections_are_remembered_with_their_resources() {
     let response = client.next().await;
     client.acknowledge(&response, Some("a: bad address")).await;
     let hub = fixture.hub.clone();
-    eventually("a rejection", || hub.clients()[0].types[ADDRESS_TYPE].rejected == 1).await;
+    eventually("a rejection", || {
+        hub.clients()[0].types[ADDRESS_TYPE].rejected == 1
+    })
+    .await;
     let status = &fixture.hub.clients()[0];
-    assert_eq!((status.node.as_str(), status.types[ADDRESS_TYPE].acknowledged), ("node-a", 0));
-    assert_eq!((status.rejections[0].message.as_str(), &status.rejections[0].resources[..]), ("a: bad address", &[POD_A.to_owned()][..]));
+    assert_eq!(
+        (
+            status.node.as_str(),
+            status.types[ADDRESS_TYPE].acknowledged
+        ),
+        ("node-a", 0)
+    );
+    assert_eq!(
+        (
+            status.rejections[0].message.as_str(),
+            &status.rejections[0].resources[..]
+        ),
+        ("a: bad address", &[POD_A.to_owned()][..])
+    );
     // The stream goes on.
     fixture.pod("b", "10.0.0.2", "");
     assert_eq!(client.next_seen().await, seen(&[POD_B], &[]));
@@ -353,10 +434,16 @@ async fn a_slow_client_gets_each_name_once() {
         }
     }
     assert_eq!(fixture.hub.clients()[0].types[ADDRESS_TYPE].waiting, 1);
-    client.acknowledge(unacknowledged.last().unwrap(), None).await;
+    client
+        .acknowledge(unacknowledged.last().unwrap(), None)
+        .await;
     let last = client.next().await;
     assert_eq!(last.resources.len(), 1);
-    assert_eq!(last.resources[0].aliases, ["/10.0.1.200"], "the latest state, once");
+    assert_eq!(
+        last.resources[0].aliases,
+        ["/10.0.1.200"],
+        "the latest state, once"
+    );
 }
 
 #[tokio::test]
@@ -366,10 +453,15 @@ async fn callers_must_be_known() {
         let (_requests, receiver) = mpsc::channel(1);
         let mut request = Request::new(ReceiverStream::<DeltaDiscoveryRequest>::new(receiver));
         if let Some(header) = header {
-            request.metadata_mut().insert("authorization", header.parse().unwrap());
+            request
+                .metadata_mut()
+                .insert("authorization", header.parse().unwrap());
         }
         let mut service = AggregatedDiscoveryServiceClient::new(fixture.channel.clone());
-        let error = service.delta_aggregated_resources(request).await.unwrap_err();
+        let error = service
+            .delta_aggregated_resources(request)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Code::Unauthenticated, "{header:?}");
     }
     assert_eq!(fixture.hub.client_count(), 0);
@@ -379,10 +471,15 @@ async fn callers_must_be_known() {
 async fn an_unknown_type_is_refused_with_what_there_is() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client("node-a").await;
-    client.subscribe("type.googleapis.com/envoy.config.cluster.v3.Cluster", &[]).await;
+    client
+        .subscribe("type.googleapis.com/envoy.config.cluster.v3.Cluster", &[])
+        .await;
     let status = client.end().await;
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("istio.workload.Address"), "{status}");
+    assert!(
+        status.message().contains("istio.workload.Address"),
+        "{status}"
+    );
     let hub = fixture.hub.clone();
     eventually("no client is left", || hub.client_count() == 0).await;
 }
@@ -394,7 +491,9 @@ async fn stopping_ends_every_stream() {
     let mut client = fixture.client("node-a").await;
     client.subscribe(ADDRESS_TYPE, &[]).await;
     client.next_seen().await;
-    tokio::time::timeout(LONG, fixture.hub.stop()).await.expect("it stops");
+    tokio::time::timeout(LONG, fixture.hub.stop())
+        .await
+        .expect("it stops");
     assert_eq!(client.end().await.code(), Code::Unavailable);
 }
 
@@ -413,14 +512,22 @@ async fn a_hundred_clients_hear_of_a_change() {
     }
     fixture.pod("new", "10.2.0.1", "");
     for client in &mut clients {
-        assert_eq!(client.next_seen().await, seen(&["Kubernetes//Pod/shop/new"], &[]));
+        assert_eq!(
+            client.next_seen().await,
+            seen(&["Kubernetes//Pod/shop/new"], &[])
+        );
     }
 }
 
 #[tokio::test]
 async fn a_response_of_many_chunks_arrives_whole() {
     let fixture = Fixture::start().await;
-    let services = (0..40).map(|i| (ServiceKey::new("shop", &format!("s{i}.example.com")), Vec::new()));
+    let services = (0..40).map(|i| {
+        (
+            ServiceKey::new("shop", &format!("s{i}.example.com")),
+            Vec::new(),
+        )
+    });
     let services: ambit_model::ServicePorts = services.collect();
     let workload = |i: u32| Workload {
         uid: format!("c//Pod/shop/{i:05}").into(),
@@ -429,28 +536,56 @@ async fn a_response_of_many_chunks_arrives_whole() {
         ..Workload::default()
     };
     let workloads = (0..3000).map(|i| Arc::new(workload(i))).collect();
-    fixture.hub.publish(&Translated { workloads, ..Translated::default() });
+    fixture.hub.publish(&Translated {
+        workloads,
+        ..Translated::default()
+    });
     let mut client = fixture.client("node-a").await;
     client.subscribe(ADDRESS_TYPE, &[]).await;
     let response = client.next().await;
     assert_eq!(response.resources.len(), 3000);
-    let bytes: usize = response.resources.iter().map(|r| r.resource.as_ref().unwrap().value.len()).sum();
+    let bytes: usize = response
+        .resources
+        .iter()
+        .map(|r| r.resource.as_ref().unwrap().value.len())
+        .sum();
     assert!(bytes > 20 * crate::limits::RESPONSE_CHUNK_BYTES, "{bytes}");
 }
 
 const AMBIENT: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}\n";
 
-async fn enrol(fixture: &Fixture, credentials: &str, node: &str) -> (mpsc::Sender<NodeReport>, Result<Streaming<ambit_proto::enrolment::EnrolmentUpdate>, Status>) {
+async fn enrol(
+    fixture: &Fixture,
+    credentials: &str,
+    node: &str,
+) -> (
+    mpsc::Sender<NodeReport>,
+    Result<Streaming<ambit_proto::enrolment::EnrolmentUpdate>, Status>,
+) {
     let (reports, receiver) = mpsc::channel(16);
-    let hello = NodeHello { node: node.into(), version: "test".into() };
-    reports.send(NodeReport { report: Some(node_report::Report::Hello(hello)) }).await.unwrap();
+    let hello = NodeHello {
+        node: node.into(),
+        version: "test".into(),
+    };
+    reports
+        .send(NodeReport {
+            report: Some(node_report::Report::Hello(hello)),
+        })
+        .await
+        .unwrap();
     let request = fixture.authorized(credentials, ReceiverStream::new(receiver));
-    let updates = EnrolmentServiceClient::new(fixture.channel.clone()).enrol(request).await;
+    let updates = EnrolmentServiceClient::new(fixture.channel.clone())
+        .enrol(request)
+        .await;
     (reports, updates.map(tonic::Response::into_inner))
 }
 
-async fn update(updates: &mut Streaming<ambit_proto::enrolment::EnrolmentUpdate>) -> enrolment_update::Update {
-    let next = tokio::time::timeout(LONG, updates.message()).await.expect("an update in time");
+async fn update(
+    updates: &mut Streaming<ambit_proto::enrolment::EnrolmentUpdate>,
+) -> enrolment_update::Update {
+    let next = tokio::time::timeout(LONG, updates.message())
+        .await
+        .expect("an update in time");
     next.unwrap().unwrap().update.unwrap()
 }
 
@@ -462,27 +597,56 @@ async fn a_node_hears_of_its_own_pods() {
     fixture.pod("a", "10.0.0.1", "");
     let (reports, updates) = enrol(&fixture, "node-a", "node-a").await;
     let mut updates = updates.unwrap();
-    let Update::Add(pod) = update(&mut updates).await else { panic!() };
-    assert_eq!((pod.uid.as_str(), pod.name.as_str(), &pod.addresses[0][..]), ("shop/a", "a", &[10, 0, 0, 1][..]));
-    assert!(matches!(update(&mut updates).await, Update::SnapshotComplete(_)));
+    let Update::Add(pod) = update(&mut updates).await else {
+        panic!()
+    };
+    assert_eq!(
+        (pod.uid.as_str(), pod.name.as_str(), &pod.addresses[0][..]),
+        ("shop/a", "a", &[10, 0, 0, 1][..])
+    );
+    assert!(matches!(
+        update(&mut updates).await,
+        Update::SnapshotComplete(_)
+    ));
     let (_other_reports, other) = enrol(&fixture, "node-b", "node-b").await;
     let mut other = other.unwrap();
-    assert!(matches!(update(&mut other).await, Update::SnapshotComplete(_)), "nothing of node-a's");
+    assert!(
+        matches!(update(&mut other).await, Update::SnapshotComplete(_)),
+        "nothing of node-a's"
+    );
     fixture.pod("b", "10.0.0.2", "");
-    let Update::Add(pod) = update(&mut updates).await else { panic!() };
+    let Update::Add(pod) = update(&mut updates).await else {
+        panic!()
+    };
     assert_eq!(pod.uid, "shop/b");
     fixture.remove("a");
     assert_eq!(update(&mut updates).await, Update::Remove("shop/a".into()));
 
     let state = pod_outcome::State::Captured as i32;
-    let outcome = PodOutcome { uid: "shop/b".into(), state, reason: String::new() };
-    reports.send(NodeReport { report: Some(node_report::Report::Outcome(outcome)) }).await.unwrap();
+    let outcome = PodOutcome {
+        uid: "shop/b".into(),
+        state,
+        reason: String::new(),
+    };
+    reports
+        .send(NodeReport {
+            report: Some(node_report::Report::Outcome(outcome)),
+        })
+        .await
+        .unwrap();
     let hub = fixture.hub.clone();
-    let captured = || hub.nodes()["node-a"].pods["shop/b"].as_ref().is_some_and(|o| o.state == "captured");
+    let captured = || {
+        hub.nodes()["node-a"].pods["shop/b"]
+            .as_ref()
+            .is_some_and(|o| o.state == "captured")
+    };
     eventually("the outcome is known", captured).await;
     drop((reports, updates));
     let hub = fixture.hub.clone();
-    eventually("it is forgotten with the agent", || hub.nodes()["node-a"].pods["shop/b"].is_none()).await;
+    eventually("it is forgotten with the agent", || {
+        hub.nodes()["node-a"].pods["shop/b"].is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -496,18 +660,29 @@ async fn a_node_cannot_pose_as_another() {
         Err(status) => status,
     };
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(status.message().contains("give each node its own token"), "{status}");
+    assert!(
+        status.message().contains("give each node its own token"),
+        "{status}"
+    );
 }
 
 #[tokio::test]
 async fn identities_are_those_of_the_node() {
     let mut fixture = Fixture::start().await;
     fixture.pod("a", "10.0.0.1", "");
-    let identity = |account: &str| format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap();
+    let identity = |account: &str| {
+        format!("spiffe://cluster.local/ns/shop/sa/{account}")
+            .parse()
+            .unwrap()
+    };
     let node = NodeName::from("node-a");
     assert!(fixture.hub.has_identity(&node, &identity("default")));
     assert!(!fixture.hub.has_identity(&node, &identity("other")));
-    assert!(!fixture.hub.has_identity(&"node-b".into(), &identity("default")));
+    assert!(
+        !fixture
+            .hub
+            .has_identity(&"node-b".into(), &identity("default"))
+    );
     fixture.remove("a");
     assert!(!fixture.hub.has_identity(&node, &identity("default")));
 }

@@ -65,7 +65,8 @@ impl Translator<'_> {
                 needs_http |= self.http(&operation_attributes(&operation), &path);
                 matches.push(Match {
                     destination_ports: self.ports(&operation.ports, &format!("{path}.ports")),
-                    not_destination_ports: self.ports(&operation.not_ports, &format!("{path}.notPorts")),
+                    not_destination_ports: self
+                        .ports(&operation.not_ports, &format!("{path}.notPorts")),
                     ..Match::default()
                 });
             }
@@ -74,7 +75,9 @@ impl Translator<'_> {
         for (i, condition) in rule.when.iter().flatten().enumerate() {
             let path = format!("{path}.when[{i}]");
             match self.condition(condition, &path) {
-                Some(found) => clauses.push(Clause { matches: vec![found] }),
+                Some(found) => clauses.push(Clause {
+                    matches: vec![found],
+                }),
                 None => needs_http = true,
             }
         }
@@ -117,12 +120,20 @@ impl Translator<'_> {
     fn source(&mut self, source: &Source, path: &str) -> Match {
         Match {
             principals: self.principals(&source.principals, &format!("{path}.principals")),
-            not_principals: self.principals(&source.not_principals, &format!("{path}.notPrincipals")),
+            not_principals: self
+                .principals(&source.not_principals, &format!("{path}.notPrincipals")),
             namespaces: self.strings(&source.namespaces, &format!("{path}.namespaces"), is_label),
-            not_namespaces: self.strings(&source.not_namespaces, &format!("{path}.notNamespaces"), is_label),
-            service_accounts: self.accounts(&source.service_accounts, &format!("{path}.serviceAccounts")),
-            not_service_accounts: self
-                .accounts(&source.not_service_accounts, &format!("{path}.notServiceAccounts")),
+            not_namespaces: self.strings(
+                &source.not_namespaces,
+                &format!("{path}.notNamespaces"),
+                is_label,
+            ),
+            service_accounts: self
+                .accounts(&source.service_accounts, &format!("{path}.serviceAccounts")),
+            not_service_accounts: self.accounts(
+                &source.not_service_accounts,
+                &format!("{path}.notServiceAccounts"),
+            ),
             source_ips: self.ranges(&source.ip_blocks, &format!("{path}.ipBlocks")),
             not_source_ips: self.ranges(&source.not_ip_blocks, &format!("{path}.notIpBlocks")),
             ..Match::default()
@@ -172,7 +183,13 @@ impl Translator<'_> {
     /// Whether an attribute is one of HTTP, or of nothing that is known.
     fn needs_http(&mut self, key: &str, path: &str) -> bool {
         let field = format!("{path}.key");
-        let http = ["request.", "remote.ip", "connection.sni", "experimental.", "source.trustDomain"];
+        let http = [
+            "request.",
+            "remote.ip",
+            "connection.sni",
+            "experimental.",
+            "source.trustDomain",
+        ];
         let known = http.iter().any(|prefix| key.starts_with(prefix));
         if !known {
             let form = "source.ip, source.namespace, source.principal, source.serviceAccount, destination.ip or destination.port";
@@ -183,7 +200,12 @@ impl Translator<'_> {
         known
     }
 
-    fn strings(&mut self, values: &[String], path: &str, valid: fn(&str) -> bool) -> Vec<StringMatch> {
+    fn strings(
+        &mut self,
+        values: &[String],
+        path: &str,
+        valid: fn(&str) -> bool,
+    ) -> Vec<StringMatch> {
         let mut found = Vec::new();
         for (i, value) in values.iter().enumerate() {
             let matcher = string_match(value);
@@ -260,7 +282,10 @@ impl Translator<'_> {
         for (i, value) in values.iter().enumerate() {
             match port(value) {
                 Some(port) => found.push(port),
-                None => self.problems.push(not(format!("{path}[{i}]"), value, "a port from 1 to 65535")),
+                None => {
+                    self.problems
+                        .push(not(format!("{path}[{i}]"), value, "a port from 1 to 65535"))
+                }
             }
         }
         found
@@ -287,7 +312,9 @@ fn string_match(text: &str) -> Option<StringMatch> {
 
 /// `<trust domain>/ns/<namespace>/sa/<service account>`.
 fn is_principal(text: &str) -> bool {
-    format!("spiffe://{text}").parse::<ambit_model::Identity>().is_ok()
+    format!("spiffe://{text}")
+        .parse::<ambit_model::Identity>()
+        .is_ok()
 }
 
 fn source_attributes(source: &Source) -> Attributes<'static> {
@@ -322,9 +349,15 @@ fn operation_attributes(operation: &Operation) -> Attributes<'static> {
     attributes(&http, &[&operation.ports, &operation.not_ports])
 }
 
-fn attributes(http: &[(&'static str, &Vec<String>)], plain: &[&Vec<String>]) -> Attributes<'static> {
+fn attributes(
+    http: &[(&'static str, &Vec<String>)],
+    plain: &[&Vec<String>],
+) -> Attributes<'static> {
     Attributes {
-        http: http.iter().find(|(_, values)| !values.is_empty()).map(|(name, _)| *name),
+        http: http
+            .iter()
+            .find(|(_, values)| !values.is_empty())
+            .map(|(name, _)| *name),
         plain: plain.iter().any(|values| !values.is_empty()),
     }
 }

@@ -56,12 +56,19 @@ pub(super) fn of_service_entry(
     if dns && spec.endpoints.is_empty() && spec.workload_selector.is_none() {
         for host in hosts {
             let address = host.hostname.as_str().to_owned();
-            let implicit = WorkloadEntrySpec { address, ..WorkloadEntrySpec::default() };
+            let implicit = WorkloadEntrySpec {
+                address,
+                ..WorkloadEntrySpec::default()
+            };
             endpoints.push((implicit, std::slice::from_ref(host)));
         }
     }
     if spec.resolution != Resolution::None {
-        endpoints.extend(spec.endpoints.iter().map(|endpoint| (endpoint.clone(), hosts)));
+        endpoints.extend(
+            spec.endpoints
+                .iter()
+                .map(|endpoint| (endpoint.clone(), hosts)),
+        );
     }
     let mut found: Vec<Workload> = Vec::new();
     for (endpoint, hosts) in endpoints {
@@ -69,7 +76,10 @@ pub(super) fn of_service_entry(
         let (workload, _) = machine(&endpoint, &meta, context, shared);
         let ports: Arc<[_]> =
             ports::of_entry(&spec.ports, |name| endpoint.ports.get(name).copied()).into();
-        let services: Vec<_> = hosts.iter().map(|host| (host.clone(), Arc::clone(&ports))).collect();
+        let services: Vec<_> = hosts
+            .iter()
+            .map(|host| (host.clone(), Arc::clone(&ports)))
+            .collect();
         let uid = format!(
             "{}/networking.istio.io/ServiceEntry/{}/{}/{}",
             shared.mesh.cluster, meta.namespace, meta.name, endpoint.address
@@ -99,13 +109,25 @@ pub(super) fn of_slice(
 ) -> Vec<Workload> {
     let meta = &slice.metadata;
     let name = meta.label("kubernetes.io/service-name").unwrap_or_default();
-    let service = context.inputs.services.iter().find(|service| service.0.metadata.name == name);
-    let Some(service) = service else { return Vec::new() };
+    let service = context
+        .inputs
+        .services
+        .iter()
+        .find(|service| service.0.metadata.name == name);
+    let Some(service) = service else {
+        return Vec::new();
+    };
     let key = service_key(&service.0, &shared.mesh);
     let ports: Arc<[_]> = ports::of_slice(&service.0, slice).into();
     let mut found = Vec::new();
-    for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.target_ref.is_none()) {
-        let Some(address) = endpoint.addresses.first().and_then(|text| address(text)) else { continue };
+    for endpoint in slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.target_ref.is_none())
+    {
+        let Some(address) = endpoint.addresses.first().and_then(|text| address(text)) else {
+            continue;
+        };
         if is_known(address) {
             continue;
         }
@@ -123,7 +145,9 @@ pub(super) fn of_slice(
             addresses: vec![address],
             network_mode: NetworkMode::HostNetwork,
             node: endpoint.node_name.as_str().into(),
-            locality: nodes(&endpoint.node_name).map(|node| locality(&node)).unwrap_or_default(),
+            locality: nodes(&endpoint.node_name)
+                .map(|node| locality(&node))
+                .unwrap_or_default(),
             health: match endpoint.conditions.ready {
                 Some(false) => Health::Unhealthy,
                 _ => Health::Healthy,
@@ -138,7 +162,7 @@ pub(super) fn of_slice(
 /// Metadata with the labels of the machine itself before those of its object.
 fn labelled(meta: &ObjectMeta, labels: &Labels) -> ObjectMeta {
     let mut meta = meta.clone();
-    meta.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+    meta.labels = meta.labels.with(labels);
     meta
 }
 
@@ -154,14 +178,18 @@ fn machine(
         namespace: context.namespace(),
         traffic: Traffic::Workload,
     });
-    let native = meta.label("networking.istio.io/tunnel").is_some_and(|value| value.contains("http"));
+    let native = meta
+        .label("networking.istio.io/tunnel")
+        .is_some_and(|value| value.contains("http"));
     let annotated = meta.annotation("ambient.istio.io/redirection") == Some("enabled");
     let address = address(&spec.address);
     let network = match spec.network.as_str() {
         "" => super::pods::network(meta, shared),
         network => network,
     };
-    let workload_name = meta.label("service.istio.io/workload-name").unwrap_or(&meta.name);
+    let workload_name = meta
+        .label("service.istio.io/workload-name")
+        .unwrap_or(&meta.name);
     let workload = Workload {
         name: meta.name.as_str().into(),
         namespace: meta.namespace.as_str().into(),
@@ -171,9 +199,15 @@ fn machine(
         },
         trust_domain: shared.mesh.trust_domain.as_str().into(),
         addresses: address.into_iter().collect(),
-        hostname: address.is_none().then(|| spec.address.to_ascii_lowercase().into()),
+        hostname: address
+            .is_none()
+            .then(|| spec.address.to_ascii_lowercase().into()),
         network: network.into(),
-        tunnel: if native || annotated { TunnelProtocol::Hbone } else { TunnelProtocol::None },
+        tunnel: if native || annotated {
+            TunnelProtocol::Hbone
+        } else {
+            TunnelProtocol::None
+        },
         native_tunnel: native,
         waypoint: attached.waypoint,
         canonical_name: canonical_name(meta).unwrap_or_else(|| workload_name.into()),
@@ -195,4 +229,3 @@ fn region_zone_subzone(text: &str) -> Locality {
         subzone: parts.next().unwrap_or_default(),
     }
 }
-

@@ -32,9 +32,17 @@ type Held<'a> = HashMap<(&'a str, IpAddr), Holder<'a>>;
 
 impl Overlaps {
     /// Claims addresses for an object; `false`, with a finding, when another one has them.
-    fn claim<'a>(&mut self, held: &mut Held<'a>, network: &'a str, addresses: Vec<IpAddr>, by: Holder<'a>) -> bool {
+    fn claim<'a>(
+        &mut self,
+        held: &mut Held<'a>,
+        network: &'a str,
+        addresses: Vec<IpAddr>,
+        by: Holder<'a>,
+    ) -> bool {
         for address in &addresses {
-            let Some(other) = held.get(&(network, *address)) else { continue };
+            let Some(other) = held.get(&(network, *address)) else {
+                continue;
+            };
             let message = format!(
                 "{address} is the address of {} {}/{} already, at {}:{}, which stays in force; give one of them another",
                 other.kind,
@@ -44,12 +52,26 @@ impl Overlaps {
                 other.place.line_of(other.field)
             );
             let problem = Problem::refused(by.field, message);
-            self.findings.push(problem.of(by.kind, &by.meta.namespace, &by.meta.name, by.place));
+            self.findings
+                .push(problem.of(by.kind, &by.meta.namespace, &by.meta.name, by.place));
             return false;
         }
         for address in addresses {
-            let Holder { kind, meta, place, field } = by;
-            held.insert((network, address), Holder { kind, meta, place, field });
+            let Holder {
+                kind,
+                meta,
+                place,
+                field,
+            } = by;
+            held.insert(
+                (network, address),
+                Holder {
+                    kind,
+                    meta,
+                    place,
+                    field,
+                },
+            );
         }
         true
     }
@@ -62,15 +84,30 @@ pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
     let mut held = Held::with_capacity(snapshot.pods.len());
     let mut order: Vec<usize> = (0..snapshot.pods.len()).collect();
     // Stable: objects of one age in the order of files.
-    order.sort_by_key(|i| snapshot.pods[*i].object.metadata.creation_timestamp.as_deref().unwrap_or(""));
+    order.sort_by_key(|i| {
+        snapshot.pods[*i]
+            .object
+            .metadata
+            .creation_timestamp
+            .as_deref()
+            .unwrap_or("")
+    });
     for index in order {
         let entry = &snapshot.pods[index];
         let pod = &*entry.object;
         if pod.spec.host_network || pods::is_terminal(pod) {
             continue;
         }
-        let by = Holder { kind: Kind::Pod, meta: &pod.metadata, place: &entry.place, field: "status.podIP" };
-        let network = pod.metadata.label("topology.istio.io/network").unwrap_or(default_network);
+        let by = Holder {
+            kind: Kind::Pod,
+            meta: &pod.metadata,
+            place: &entry.place,
+            field: "status.podIP",
+        };
+        let network = pod
+            .metadata
+            .label("topology.istio.io/network")
+            .unwrap_or(default_network);
         if !overlaps.claim(&mut held, network, pods::addresses(pod), by) {
             overlaps.pods.insert(index);
         }
@@ -98,7 +135,14 @@ pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
 fn virtual_addresses(snapshot: &Snapshot, overlaps: &mut Overlaps) {
     let mut held = Held::new();
     let mut order: Vec<usize> = (0..snapshot.services.len()).collect();
-    order.sort_by_key(|i| snapshot.services[*i].object.metadata.creation_timestamp.as_deref().unwrap_or(""));
+    order.sort_by_key(|i| {
+        snapshot.services[*i]
+            .object
+            .metadata
+            .creation_timestamp
+            .as_deref()
+            .unwrap_or("")
+    });
     for index in order {
         let entry = &snapshot.services[index];
         let by = Holder {
@@ -117,14 +161,25 @@ fn virtual_addresses(snapshot: &Snapshot, overlaps: &mut Overlaps) {
     for entry in &snapshot.service_entries {
         for (i, text) in entry.object.spec.addresses.iter().enumerate() {
             let single = range(text).filter(|range| range.prefix_len() == range.max_prefix_len());
-            let Some(other) = single.and_then(|range| held.get(&("", range.addr()))) else { continue };
+            let Some(other) = single.and_then(|range| held.get(&("", range.addr()))) else {
+                continue;
+            };
             let message = format!(
                 "{text} is the address of {} {}/{} too, at {}:{}; a connection by address reaches only one of them",
-                other.kind, other.meta.namespace, other.meta.name, other.place.file, other.place.line_of(other.field)
+                other.kind,
+                other.meta.namespace,
+                other.meta.name,
+                other.place.file,
+                other.place.line_of(other.field)
             );
             let problem = Problem::warning(format!("spec.addresses[{i}]"), message);
             let meta = &entry.object.metadata;
-            overlaps.findings.push(problem.of(Kind::ServiceEntry, &meta.namespace, &meta.name, &entry.place));
+            overlaps.findings.push(problem.of(
+                Kind::ServiceEntry,
+                &meta.namespace,
+                &meta.name,
+                &entry.place,
+            ));
         }
     }
 }

@@ -48,7 +48,10 @@ pub(super) struct Inputs<'a> {
 
 /// The policy `istio_converted_static_strict`.
 pub(super) fn static_strict(root: &str) -> AuthorizationPolicy {
-    policy(PolicyKey::new(root, STATIC_STRICT), vec![without_identity(None)])
+    policy(
+        PolicyKey::new(root, STATIC_STRICT),
+        vec![without_identity(None)],
+    )
 }
 
 fn policy(key: PolicyKey, rules: Vec<Rule>) -> AuthorizationPolicy {
@@ -62,9 +65,16 @@ fn policy(key: PolicyKey, rules: Vec<Rule>) -> AuthorizationPolicy {
 }
 
 fn without_identity(ports: Option<Match>) -> Rule {
-    let peer = Match { not_principals: vec![StringMatch::Presence], ..Match::default() };
-    let clauses = std::iter::once(peer).chain(ports).map(|m| Clause { matches: vec![m] });
-    Rule { clauses: clauses.collect() }
+    let peer = Match {
+        not_principals: vec![StringMatch::Presence],
+        ..Match::default()
+    };
+    let clauses = std::iter::once(peer)
+        .chain(ports)
+        .map(|m| Clause { matches: vec![m] });
+    Rule {
+        clauses: clauses.collect(),
+    }
 }
 
 fn labels(policy: &PeerAuthentication) -> Option<&Labels> {
@@ -74,7 +84,10 @@ fn labels(policy: &PeerAuthentication) -> Option<&Labels> {
 
 /// The mode of the oldest policy without a selector.
 fn wide_mode(policies: &[Arc<PeerAuthentication>]) -> Mode {
-    let oldest = policies.iter().filter(|p| labels(p).is_none()).min_by_key(|p| p.metadata.age());
+    let oldest = policies
+        .iter()
+        .filter(|p| labels(p).is_none())
+        .min_by_key(|p| p.metadata.age());
     oldest.map_or(Mode::Unset, |p| p.spec.mtls.mode)
 }
 
@@ -86,7 +99,11 @@ fn or(mode: Mode, inherited: Mode) -> Mode {
 pub(super) fn resolve(inputs: &Inputs<'_>) -> (PeerModes, Vec<AuthorizationPolicy>) {
     let is_root = inputs.namespace == inputs.root;
     let mesh = wide_mode(inputs.mesh);
-    let wide = if is_root { mesh } else { or(wide_mode(inputs.own), mesh) };
+    let wide = if is_root {
+        mesh
+    } else {
+        or(wide_mode(inputs.own), mesh)
+    };
     let strict = PolicyKey::new(inputs.root, STATIC_STRICT);
     let mut modes = PeerModes {
         default_strict: wide == Mode::Strict || inputs.refused.contains(&None),
@@ -98,7 +115,10 @@ pub(super) fn resolve(inputs: &Inputs<'_>) -> (PeerModes, Vec<AuthorizationPolic
     own.sort_by_key(|p| p.metadata.age());
     // A selector in the root namespace has no effect.
     for peer in own.into_iter().filter(|_| !is_root) {
-        let key = PolicyKey::new(inputs.namespace, &format!("{CONVERTED}{}", peer.metadata.name));
+        let key = PolicyKey::new(
+            inputs.namespace,
+            &format!("{CONVERTED}{}", peer.metadata.name),
+        );
         let mode = or(peer.spec.mtls.mode, wide);
         let converted = convert(peer, mode, key.clone());
         let policy = match &converted {
@@ -106,7 +126,10 @@ pub(super) fn resolve(inputs: &Inputs<'_>) -> (PeerModes, Vec<AuthorizationPolic
             None => (mode == Mode::Strict).then(|| strict.clone()),
         };
         policies.extend(converted);
-        modes.selecting.push(Selecting { labels: labels(peer).cloned().unwrap_or_default(), policy });
+        modes.selecting.push(Selecting {
+            labels: labels(peer).cloned().unwrap_or_default(),
+            policy,
+        });
     }
     if inputs.refused.contains(&None) {
         // The whole namespace, exceptions included.
@@ -119,10 +142,14 @@ pub(super) fn resolve(inputs: &Inputs<'_>) -> (PeerModes, Vec<AuthorizationPolic
 /// A policy of its own when ports differ from the rest.
 fn convert(peer: &PeerAuthentication, mode: Mode, key: PolicyKey) -> Option<AuthorizationPolicy> {
     let is_strict = mode == Mode::Strict;
-    let differing = peer.spec.port_level_mtls.iter().filter_map(|(number, mtls)| {
-        let differs = (or(mtls.mode, mode) == Mode::Strict) != is_strict;
-        port(number).filter(|_| differs)
-    });
+    let differing = peer
+        .spec
+        .port_level_mtls
+        .iter()
+        .filter_map(|(number, mtls)| {
+            let differs = (or(mtls.mode, mode) == Mode::Strict) != is_strict;
+            port(number).filter(|_| differs)
+        });
     let mut ports: Vec<u16> = differing.collect();
     ports.sort_unstable();
     if ports.is_empty() {
@@ -147,7 +174,13 @@ impl PeerModes {
             None => Vec::new(),
         };
         if self.refused.iter().any(|refused| selects(refused, labels)) {
-            found.extend(self.strict.iter().filter(|strict| !found.contains(strict)).cloned().collect::<Vec<_>>());
+            found.extend(
+                self.strict
+                    .iter()
+                    .filter(|strict| !found.contains(strict))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
         found
     }

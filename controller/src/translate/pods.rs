@@ -27,7 +27,12 @@ pub(super) struct Translated {
 
 /// A pod's addresses, canonical, each once.
 pub(super) fn addresses(pod: &Pod) -> Vec<IpAddr> {
-    let all = pod.status.pod_ips.iter().map(|ip| &ip.ip).chain(std::iter::once(&pod.status.pod_ip));
+    let all = pod
+        .status
+        .pod_ips
+        .iter()
+        .map(|ip| &ip.ip)
+        .chain(std::iter::once(&pod.status.pod_ip));
     let mut found = Vec::new();
     for address in all.filter_map(|text| address(text)) {
         if !found.contains(&address) {
@@ -46,14 +51,22 @@ pub(super) fn is_terminal(pod: &Pod) -> bool {
     matches!(pod.status.phase.as_str(), "Succeeded" | "Failed")
 }
 
-pub(super) fn translate(pod: &Pod, context: &Context, node: Option<&Node>, shared: &Shared) -> Translated {
+pub(super) fn translate(
+    pod: &Pod,
+    context: &Context,
+    node: Option<&Node>,
+    shared: &Shared,
+) -> Translated {
     let addresses = addresses(pod);
     if is_terminal(pod) {
         return Translated::default();
     }
     if addresses.is_empty() {
         let message = "is missing; a pod without an address is not part of the mesh yet";
-        return Translated { problems: vec![Problem::warning("status.podIP", message)], ..Translated::default() };
+        return Translated {
+            problems: vec![Problem::warning("status.podIP", message)],
+            ..Translated::default()
+        };
     }
     let meta = &pod.metadata;
     let enrolled = is_enrolled(pod, context.namespace());
@@ -69,18 +82,28 @@ pub(super) fn translate(pod: &Pod, context: &Context, node: Option<&Node>, share
         behind: Behind::Pod(pod),
     });
     let (owner_type, owner_name) = owner(meta);
-    let native = meta.label("networking.istio.io/tunnel").is_some_and(|value| value.contains("http"));
+    let native = meta
+        .label("networking.istio.io/tunnel")
+        .is_some_and(|value| value.contains("http"));
     let annotated = meta.annotation("ambient.istio.io/redirection") == Some("enabled");
     let hbone = (enrolled || native || annotated) && !pod.spec.host_network;
     let name = |label: &str| meta.label(label).map(Arc::from);
     let workload = Workload {
-        uid: format!("{}//Pod/{}/{}", shared.mesh.cluster, meta.namespace, meta.name).into(),
+        uid: format!(
+            "{}//Pod/{}/{}",
+            shared.mesh.cluster, meta.namespace, meta.name
+        )
+        .into(),
         name: meta.name.as_str().into(),
         namespace: meta.namespace.as_str().into(),
         service_account: service_account(pod).into(),
         trust_domain: shared.mesh.trust_domain.as_str().into(),
         network: network(meta, shared).into(),
-        tunnel: if hbone { TunnelProtocol::Hbone } else { TunnelProtocol::None },
+        tunnel: if hbone {
+            TunnelProtocol::Hbone
+        } else {
+            TunnelProtocol::None
+        },
         native_tunnel: native,
         application_tunnel: application_tunnel(meta, shared),
         waypoint: attached.waypoint,
@@ -93,7 +116,11 @@ pub(super) fn translate(pod: &Pod, context: &Context, node: Option<&Node>, share
         health: health(pod),
         cluster: shared.mesh.cluster.as_str().into(),
         locality: node.map(locality).unwrap_or_default(),
-        network_mode: if pod.spec.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard },
+        network_mode: if pod.spec.host_network {
+            NetworkMode::HostNetwork
+        } else {
+            NetworkMode::Standard
+        },
         services: services.into_iter().collect(),
         addresses: addresses.clone(),
         ..Workload::default()
@@ -115,7 +142,10 @@ fn service_account(pod: &Pod) -> &str {
 /// The pod's own label counts before that of its namespace.
 fn is_enrolled(pod: &Pod, namespace: Option<&Namespace>) -> bool {
     let name = "istio.io/dataplane-mode";
-    let mode = pod.metadata.label(name).or_else(|| namespace?.metadata.label(name));
+    let mode = pod
+        .metadata
+        .label(name)
+        .or_else(|| namespace?.metadata.label(name));
     mode == Some("ambient")
         && !pod.spec.host_network
         && !EXCLUDED_NAMESPACES.contains(&pod.metadata.namespace.as_str())
@@ -137,23 +167,35 @@ fn enrolment(pod: &Pod, addresses: Vec<IpAddr>) -> EnrolledPod {
         service_account: service_account(pod).into(),
         node: pod.spec.node_name.as_str().into(),
         addresses,
-        netns: meta.annotation("ambit.dev/netns").unwrap_or_default().into(),
+        netns: meta
+            .annotation("ambit.dev/netns")
+            .unwrap_or_default()
+            .into(),
         dns_capture: meta.annotation("ambient.istio.io/dns-capture") != Some("false"),
     }
 }
 
 /// Without any condition, as in files written by hand, a pod counts as ready.
 fn health(pod: &Pod) -> Health {
-    let ready = pod.status.conditions.iter().find(|condition| condition.r#type == "Ready");
+    let ready = pod
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.r#type == "Ready");
     let is_ready = match ready {
         Some(condition) => condition.status == "True",
         None => pod.status.conditions.is_empty() && pod.status.phase != "Pending",
     };
-    if is_ready && pod.metadata.deletion_timestamp.is_none() { Health::Healthy } else { Health::Unhealthy }
+    if is_ready && pod.metadata.deletion_timestamp.is_none() {
+        Health::Healthy
+    } else {
+        Health::Unhealthy
+    }
 }
 
 pub(super) fn network<'a>(meta: &'a ObjectMeta, shared: &'a Shared) -> &'a str {
-    meta.label("topology.istio.io/network").unwrap_or(&shared.mesh.network)
+    meta.label("topology.istio.io/network")
+        .unwrap_or(&shared.mesh.network)
 }
 
 pub(super) fn locality(node: &Node) -> Locality {
@@ -166,18 +208,26 @@ pub(super) fn locality(node: &Node) -> Locality {
 }
 
 pub(super) fn canonical_name(meta: &ObjectMeta) -> Option<Arc<str>> {
-    ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]
-        .iter()
-        .find_map(|name| meta.label(name))
-        .map(Arc::from)
+    [
+        "service.istio.io/canonical-name",
+        "app.kubernetes.io/name",
+        "app",
+    ]
+    .iter()
+    .find_map(|name| meta.label(name))
+    .map(Arc::from)
 }
 
 pub(super) fn canonical_revision(meta: &ObjectMeta) -> Arc<str> {
-    ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]
-        .iter()
-        .find_map(|name| meta.label(name))
-        .unwrap_or("latest")
-        .into()
+    [
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ]
+    .iter()
+    .find_map(|name| meta.label(name))
+    .unwrap_or("latest")
+    .into()
 }
 
 /// A waypoint's pods may want to be spoken to differently.
@@ -189,7 +239,11 @@ fn application_tunnel(meta: &ObjectMeta, shared: &Shared) -> Option<ApplicationT
 /// Kind and name of what created the pod, seen through ReplicaSets and the Jobs of CronJobs.
 fn owner(meta: &ObjectMeta) -> (WorkloadType, Arc<str>) {
     let owners = &meta.owner_references;
-    let Some(owner) = owners.iter().find(|owner| owner.controller).or_else(|| owners.first()) else {
+    let Some(owner) = owners
+        .iter()
+        .find(|owner| owner.controller)
+        .or_else(|| owners.first())
+    else {
         return (WorkloadType::Pod, meta.name.as_str().into());
     };
     let name = owner.name.as_str();

@@ -26,8 +26,16 @@ pub(super) fn of_namespace(
         }
         published.push(Arc::new(translated));
     }
-    for refused in inputs.refused.iter().filter(|r| r.kind == Kind::AuthorizationPolicy) {
-        if let Some(labels) = refused.selector.as_ref().filter(|_| refused.services.is_empty()) {
+    for refused in inputs
+        .refused
+        .iter()
+        .filter(|r| r.kind == Kind::AuthorizationPolicy)
+    {
+        if let Some(labels) = refused
+            .selector
+            .as_ref()
+            .filter(|_| refused.services.is_empty())
+        {
             selecting.push((labels.clone(), refused.key.clone()));
         }
         published.push(Arc::new(denial(refused, mesh, namespace)));
@@ -41,7 +49,11 @@ fn selector(policy: &ApiPolicy) -> Option<&Labels> {
 }
 
 fn wide_scope(mesh: &MeshSettings, namespace: &str) -> Scope {
-    if namespace == mesh.root_namespace { Scope::Global } else { Scope::Namespace }
+    if namespace == mesh.root_namespace {
+        Scope::Global
+    } else {
+        Scope::Namespace
+    }
 }
 
 fn translate(policy: &ApiPolicy, mesh: &MeshSettings) -> AuthorizationPolicy {
@@ -67,7 +79,11 @@ fn denial(refused: &RefusedPolicy, mesh: &MeshSettings, namespace: &str) -> Auth
     let selects = refused.selector.is_some() || !refused.services.is_empty();
     AuthorizationPolicy {
         key: refused.key.clone(),
-        scope: if selects { Scope::WorkloadSelector } else { wide_scope(mesh, namespace) },
+        scope: if selects {
+            Scope::WorkloadSelector
+        } else {
+            wide_scope(mesh, namespace)
+        },
         action: Action::Deny,
         dry_run: false,
         body: PolicyBody::Rules(vec![Rule::default()]),
@@ -78,7 +94,11 @@ fn denial(refused: &RefusedPolicy, mesh: &MeshSettings, namespace: &str) -> Auth
 /// force: `:` cannot be part of a name.
 pub(super) fn refused(policy: &snapshot::RefusedPolicy) -> RefusedPolicy {
     let name = match policy.name.as_str() {
-        "" => format!("refused:{}:{}", policy.place.file.replace('/', "."), policy.place.line_of("")),
+        "" => format!(
+            "refused:{}:{}",
+            policy.place.file.replace('/', "."),
+            policy.place.line_of("")
+        ),
         name => format!("refused:{name}"),
     };
     RefusedPolicy {

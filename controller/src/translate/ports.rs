@@ -29,14 +29,21 @@ pub(super) fn of_pod(service: &Service, pod: &Pod) -> Vec<Port> {
             Some(IntOrString::Int(number)) => *number,
             Some(IntOrString::String(name)) => container_port(pod, name)?,
         };
-        Some(Port { service_port: port.port, target_port, app_protocol: protocol_of(port) })
+        Some(Port {
+            service_port: port.port,
+            target_port,
+            app_protocol: protocol_of(port),
+        })
     };
     tcp(service).filter_map(port).collect()
 }
 
 /// A service's ports as a machine outside of Kubernetes serves them: by the port's name, or by
 /// the name or number of its target.
-pub(super) fn of_machine(service: &Service, ports: &std::collections::BTreeMap<String, u16>) -> Vec<Port> {
+pub(super) fn of_machine(
+    service: &Service,
+    ports: &std::collections::BTreeMap<String, u16>,
+) -> Vec<Port> {
     let port = |port: &ServicePort| {
         let target_port = match (ports.get(&port.name), &port.target_port) {
             (Some(number), _) => *number,
@@ -44,7 +51,11 @@ pub(super) fn of_machine(service: &Service, ports: &std::collections::BTreeMap<S
             (None, Some(IntOrString::Int(number))) => *number,
             (None, Some(IntOrString::String(name))) => *ports.get(name)?,
         };
-        Some(Port { service_port: port.port, target_port, app_protocol: protocol_of(port) })
+        Some(Port {
+            service_port: port.port,
+            target_port,
+            app_protocol: protocol_of(port),
+        })
     };
     tcp(service).filter_map(port).collect()
 }
@@ -57,7 +68,11 @@ pub(super) fn of_slice(service: &Service, slice: &crate::api::EndpointSlice) -> 
                 && matches!(other.protocol.as_deref(), None | Some("" | "TCP"))
         };
         let target_port = slice.ports.iter().find(same)?.port?;
-        Some(Port { service_port: port.port, target_port, app_protocol: protocol_of(port) })
+        Some(Port {
+            service_port: port.port,
+            target_port,
+            app_protocol: protocol_of(port),
+        })
     };
     tcp(service).filter_map(port).collect()
 }
@@ -72,20 +87,35 @@ pub(super) fn of_entry(ports: &[EntryPort], named: impl Fn(&str) -> Option<u16>)
         }),
         app_protocol: entry_protocol(&port.protocol),
     };
-    ports.iter().filter(|port| !port.protocol.eq_ignore_ascii_case("UDP")).map(port).collect()
+    ports
+        .iter()
+        .filter(|port| !port.protocol.eq_ignore_ascii_case("UDP"))
+        .map(port)
+        .collect()
 }
 
 /// The number of a pod's TCP port of this name.
 pub(super) fn container_port(pod: &Pod, name: &str) -> Option<u16> {
-    let mut ports = pod.spec.containers.iter().flat_map(|container| &container.ports);
+    let mut ports = pod
+        .spec
+        .containers
+        .iter()
+        .flat_map(|container| &container.ports);
     let same = |port: &&crate::api::core::ContainerPort| {
         port.name == name && !name.is_empty() && matches!(port.protocol.as_str(), "" | "TCP")
     };
-    ports.find(same).map(|port| port.container_port).filter(|number| *number != 0)
+    ports
+        .find(same)
+        .map(|port| port.container_port)
+        .filter(|number| *number != 0)
 }
 
 fn tcp(service: &Service) -> impl Iterator<Item = &ServicePort> {
-    service.spec.ports.iter().filter(|port| matches!(port.protocol.as_str(), "" | "TCP"))
+    service
+        .spec
+        .ports
+        .iter()
+        .filter(|port| matches!(port.protocol.as_str(), "" | "TCP"))
 }
 
 /// `appProtocol` counts, else the first part of the port's name.

@@ -37,7 +37,9 @@ pub(super) fn of_service(
         name: service.metadata.name.as_str().into(),
         namespace: key.namespace,
         hostname: key.hostname,
-        addresses: virtual_addresses(service).map(|address| on_network(address, shared)).collect(),
+        addresses: virtual_addresses(service)
+            .map(|address| on_network(address, shared))
+            .collect(),
         ports: ports::of_service(service),
         waypoint: attached.waypoint,
         weighted_waypoints: attached.weighted,
@@ -63,12 +65,19 @@ pub(super) fn virtual_addresses(service: &ApiService) -> impl Iterator<Item = st
 }
 
 fn on_network(address: std::net::IpAddr, shared: &Shared) -> NetworkAddress {
-    NetworkAddress { network: shared.mesh.network.as_str().into(), address }
+    NetworkAddress {
+        network: shared.mesh.network.as_str().into(),
+        address,
+    }
 }
 
 fn attach(meta: &ObjectMeta, context: &Context, shared: &Shared) -> Attached {
     let namespace = context.namespace();
-    shared.waypoints.attach(&Asker { meta, namespace, traffic: Traffic::Service })
+    shared.waypoints.attach(&Asker {
+        meta,
+        namespace,
+        traffic: Traffic::Service,
+    })
 }
 
 fn ingress(meta: &ObjectMeta, namespace: Option<&Namespace>) -> bool {
@@ -94,7 +103,11 @@ fn load_balancing(service: &ApiService, namespace: Option<&Namespace>) -> LoadBa
             ..LoadBalancing::default()
         }
     } else {
-        distribution(&service.spec.traffic_distribution, &service.metadata, namespace)
+        distribution(
+            &service.spec.traffic_distribution,
+            &service.metadata,
+            namespace,
+        )
     };
     if service.spec.publish_not_ready_addresses {
         found.health = HealthPolicy::AllowAll;
@@ -108,13 +121,21 @@ fn distribution(field: &str, meta: &ObjectMeta, namespace: Option<&Namespace>) -
     let value = declared
         .or_else(|| meta.annotation(DISTRIBUTION))
         .or_else(|| namespace?.metadata.annotation(DISTRIBUTION));
-    let mut preference = vec![LocalityScope::Network, LocalityScope::Region, LocalityScope::Zone];
+    let mut preference = vec![
+        LocalityScope::Network,
+        LocalityScope::Region,
+        LocalityScope::Zone,
+    ];
     match value {
         Some("PreferClose" | "PreferSameZone") => {}
         Some("PreferSameNode") => preference.extend([LocalityScope::Subzone, LocalityScope::Node]),
         _ => return LoadBalancing::default(),
     }
-    LoadBalancing { preference, mode: LoadBalancingMode::Failover, ..LoadBalancing::default() }
+    LoadBalancing {
+        preference,
+        mode: LoadBalancingMode::Failover,
+        ..LoadBalancing::default()
+    }
 }
 
 /// What depends on all service entries together.
@@ -131,12 +152,18 @@ pub(super) struct Plan {
 /// Decides who bears which host name and which addresses are given.
 pub(super) fn plan(snapshot: &Snapshot, mesh: &MeshSettings) -> Plan {
     let entries = &snapshot.service_entries;
-    let mut plan = Plan { hosts: vec![Vec::new(); entries.len()], ..Plan::default() };
+    let mut plan = Plan {
+        hosts: vec![Vec::new(); entries.len()],
+        ..Plan::default()
+    };
     if entries.is_empty() {
         return plan;
     }
-    let kubernetes: HashMap<ServiceKey, &Entry<ApiService>> =
-        snapshot.services.iter().map(|service| (service_key(service, mesh), service)).collect();
+    let kubernetes: HashMap<ServiceKey, &Entry<ApiService>> = snapshot
+        .services
+        .iter()
+        .map(|service| (service_key(service, mesh), service))
+        .collect();
     let names: HashSet<&str> = kubernetes.keys().map(|key| key.hostname.as_str()).collect();
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by_key(|index| entries[*index].object.metadata.age());
@@ -144,7 +171,10 @@ pub(super) fn plan(snapshot: &Snapshot, mesh: &MeshSettings) -> Plan {
     for &index in &order {
         let entry = &entries[index];
         for (i, host) in entry.spec.hosts.iter().enumerate() {
-            let key = ServiceKey::new(entry.metadata.namespace.as_str(), &host.to_ascii_lowercase());
+            let key = ServiceKey::new(
+                entry.metadata.namespace.as_str(),
+                &host.to_ascii_lowercase(),
+            );
             let first = match (kubernetes.get(&key), bearers.get(&key)) {
                 (Some(service), _) => Some((Kind::Service, &service.place, &service.metadata)),
                 (None, Some(other)) if *other != index => {
@@ -161,10 +191,13 @@ pub(super) fn plan(snapshot: &Snapshot, mesh: &MeshSettings) -> Plan {
                     meta.name
                 );
                 let meta = entry.object.meta();
-                plan.findings.push(
-                    Problem::refused(format!("spec.hosts[{i}]"), message)
-                        .of(Kind::ServiceEntry, &meta.namespace, &meta.name, &entry.place),
-                );
+                plan.findings
+                    .push(Problem::refused(format!("spec.hosts[{i}]"), message).of(
+                        Kind::ServiceEntry,
+                        &meta.namespace,
+                        &meta.name,
+                        &entry.place,
+                    ));
                 continue;
             }
             bearers.insert(key.clone(), index);
@@ -223,7 +256,11 @@ fn allocate(
         }
     }
     for (name, key) in wanting {
-        found.extend(allocator.allocate(&name).map(|addresses| (key, addresses.to_vec())));
+        found.extend(
+            allocator
+                .allocate(&name)
+                .map(|addresses| (key, addresses.to_vec())),
+        );
     }
     found
 }
@@ -233,7 +270,10 @@ fn wants_address(entry: &ServiceEntry, key: &ServiceKey) -> bool {
     entry.spec.addresses.is_empty()
         && entry.spec.resolution != Resolution::None
         && (!wildcard || entry.spec.resolution == Resolution::DynamicDns)
-        && entry.metadata.label("networking.istio.io/enable-autoallocate-ip") != Some("false")
+        && entry
+            .metadata
+            .label("networking.istio.io/enable-autoallocate-ip")
+            != Some("false")
 }
 
 fn visibility(entry: &ServiceEntry) -> Visibility {
@@ -258,15 +298,22 @@ pub(super) fn of_service_entry(
     let (mut single, mut ranges) = (Vec::new(), Vec::new());
     for range in entry.spec.addresses.iter().filter_map(|text| range(text)) {
         if range.prefix_len() == range.max_prefix_len() {
-            single.push(NetworkAddress { network: network(), address: range.addr() });
+            single.push(NetworkAddress {
+                network: network(),
+                address: range.addr(),
+            });
         } else {
-            ranges.push(NetworkCidr { network: network(), range });
+            ranges.push(NetworkCidr {
+                network: network(),
+                range,
+            });
         }
     }
     let load_balancing = match entry.spec.resolution {
-        Resolution::None => {
-            LoadBalancing { mode: LoadBalancingMode::Passthrough, ..LoadBalancing::default() }
-        }
+        Resolution::None => LoadBalancing {
+            mode: LoadBalancingMode::Passthrough,
+            ..LoadBalancing::default()
+        },
         _ => distribution("", &entry.metadata, context.namespace()),
     };
     let service = |key: &ServiceKey| {
@@ -279,7 +326,12 @@ pub(super) fn of_service_entry(
             addresses: single.iter().cloned().chain(allocated).collect(),
             ranges: ranges.clone(),
             ports: ports::of_entry(&entry.spec.ports, |_| None),
-            subject_alt_names: entry.spec.subject_alt_names.iter().map(|name| Arc::from(name.as_str())).collect(),
+            subject_alt_names: entry
+                .spec
+                .subject_alt_names
+                .iter()
+                .map(|name| Arc::from(name.as_str()))
+                .collect(),
             waypoint: attached.waypoint.clone(),
             weighted_waypoints: attached.weighted.clone(),
             load_balancing: load_balancing.clone(),

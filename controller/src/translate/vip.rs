@@ -24,7 +24,9 @@ impl Allocator {
     /// An IPv4 and an IPv6 address for a name; `None` when all are taken.
     pub(super) fn allocate(&mut self, name: &str) -> Option<[IpAddr; 2]> {
         let start = hash(name) % SIZE;
-        let index = (0..SIZE).map(|step| (start + step) % SIZE + 1).find(|i| !self.taken.contains(i))?;
+        let index = (0..SIZE)
+            .map(|step| (start + step) % SIZE + 1)
+            .find(|i| !self.taken.contains(i))?;
         self.taken.insert(index);
         let [_, _, high, low] = index.to_be_bytes();
         let group = u16::from_be_bytes([high, low]);
@@ -63,7 +65,10 @@ mod tests {
     fn addresses_are_stable_distinct_and_of_both_families() {
         let mut allocator = Allocator::default();
         let first = allocator.allocate("shop/pay/api.example.com").unwrap();
-        assert_eq!(Allocator::default().allocate("shop/pay/api.example.com"), Some(first));
+        assert_eq!(
+            Allocator::default().allocate("shop/pay/api.example.com"),
+            Some(first)
+        );
         assert_ne!(allocator.allocate("shop/pay/api.example.com"), Some(first));
         assert!(first[0].to_string().starts_with("240.240."), "{first:?}");
         assert!(first[1].to_string().starts_with("2001:2::"), "{first:?}");
@@ -71,10 +76,16 @@ mod tests {
 
     #[test]
     fn all_addresses_can_be_given_and_no_more() {
-        let mut allocator = Allocator { taken: (1..=SIZE).collect() };
+        let mut allocator = Allocator {
+            taken: (1..=SIZE).collect(),
+        };
         allocator.taken.remove(&7);
         allocator.taken.remove(&SIZE);
-        let mut given: Vec<String> = ["x", "y"].iter().filter_map(|name| allocator.allocate(name)).map(|[v4, _]| v4.to_string()).collect();
+        let mut given: Vec<String> = ["x", "y"]
+            .iter()
+            .filter_map(|name| allocator.allocate(name))
+            .map(|[v4, _]| v4.to_string())
+            .collect();
         given.sort();
         assert_eq!(given, ["240.240.0.7", "240.240.255.254"]);
         assert_eq!(allocator.allocate("one more"), None);

@@ -64,19 +64,29 @@ pub(super) struct Attached {
 impl Waypoints {
     /// Collects the gateways of a snapshot.
     pub(super) fn collect(snapshot: &Snapshot) -> Self {
-        let classes: BTreeMap<&str, &ObjectMeta> =
-            snapshot.gateway_classes.iter().map(|c| (c.metadata.name.as_str(), &c.metadata)).collect();
+        let classes: BTreeMap<&str, &ObjectMeta> = snapshot
+            .gateway_classes
+            .iter()
+            .map(|c| (c.metadata.name.as_str(), &c.metadata))
+            .collect();
         let services: std::collections::HashSet<(&str, &str)> = if snapshot.gateways.is_empty() {
             std::collections::HashSet::new()
         } else {
             let name = |s: &crate::api::ObjectMeta| (s.namespace.clone(), s.name.clone());
-            let wanted: std::collections::HashSet<_> =
-                snapshot.gateways.iter().map(|g| name(&g.metadata)).collect();
+            let wanted: std::collections::HashSet<_> = snapshot
+                .gateways
+                .iter()
+                .map(|g| name(&g.metadata))
+                .collect();
             let meta = snapshot.services.iter().map(|s| &s.object.metadata);
-            meta.filter(|m| wanted.contains(&name(m))).map(|m| (m.namespace.as_str(), m.name.as_str())).collect()
+            meta.filter(|m| wanted.contains(&name(m)))
+                .map(|m| (m.namespace.as_str(), m.name.as_str()))
+                .collect()
         };
         let waypoint = |gateway: &Gateway| {
-            let class = classes.get(gateway.spec.gateway_class_name.as_str()).copied();
+            let class = classes
+                .get(gateway.spec.gateway_class_name.as_str())
+                .copied();
             let listener = listener(gateway, class);
             if listener.is_none() && gateway.spec.gateway_class_name != "istio-waypoint" {
                 return None;
@@ -86,13 +96,18 @@ impl Waypoints {
             Some(Waypoint {
                 address: address_of(gateway, has_service, snapshot),
                 accepts: accepts(meta, class),
-                allowed: listener.map(|l| l.allowed_routes.namespaces.clone()).unwrap_or_default(),
+                allowed: listener
+                    .map(|l| l.allowed_routes.namespaces.clone())
+                    .unwrap_or_default(),
                 tunnel: tunnel(meta, class),
             })
         };
         let found = snapshot.gateways.iter().filter_map(|gateway| {
             let meta = &gateway.metadata;
-            Some(((meta.namespace.clone(), meta.name.clone()), waypoint(gateway)?))
+            Some((
+                (meta.namespace.clone(), meta.name.clone()),
+                waypoint(gateway)?,
+            ))
         });
         Self(found.collect())
     }
@@ -113,11 +128,15 @@ impl Waypoints {
             Some(namespace) if !own => &namespace.metadata,
             _ => asker.meta,
         };
-        let Some(name) = source.label("istio.io/use-waypoint").filter(|name| *name != "none") else {
+        let Some(name) = source
+            .label("istio.io/use-waypoint")
+            .filter(|name| *name != "none")
+        else {
             return attached;
         };
-        let namespace =
-            source.label("istio.io/use-waypoint-namespace").unwrap_or(&asker.meta.namespace);
+        let namespace = source
+            .label("istio.io/use-waypoint-namespace")
+            .unwrap_or(&asker.meta.namespace);
         match self.find(namespace, name, asker) {
             Ok(address) => attached.waypoint = Some(address),
             // One that is inherited but takes other traffic was not meant.
@@ -134,10 +153,17 @@ impl Waypoints {
         attached
     }
 
-    fn find(&self, namespace: &str, name: &str, asker: &Asker<'_>) -> Result<GatewayAddress, (Refused, String)> {
+    fn find(
+        &self,
+        namespace: &str,
+        name: &str,
+        asker: &Asker<'_>,
+    ) -> Result<GatewayAddress, (Refused, String)> {
         let direct = "traffic goes direct";
         let Some(waypoint) = self.0.get(&(namespace.to_owned(), name.to_owned())) else {
-            let message = format!("names the waypoint {namespace}/{name}, and there is no such Gateway; {direct}");
+            let message = format!(
+                "names the waypoint {namespace}/{name}, and there is no such Gateway; {direct}"
+            );
             return Err((Refused::NotReady, message));
         };
         if !allows(&waypoint.allowed, namespace, asker) {
@@ -165,8 +191,16 @@ impl Waypoints {
     }
 
     /// A second waypoint that takes a share of the connections.
-    fn canary(&self, source: &ObjectMeta, asker: &Asker<'_>, primary: (&str, &str), attached: &mut Attached) {
-        let Some(name) = source.label("istio.io/use-waypoint-canary") else { return };
+    fn canary(
+        &self,
+        source: &ObjectMeta,
+        asker: &Asker<'_>,
+        primary: (&str, &str),
+        attached: &mut Attached,
+    ) {
+        let Some(name) = source.label("istio.io/use-waypoint-canary") else {
+            return;
+        };
         let namespace = source
             .label("istio.io/use-waypoint-canary-namespace")
             .unwrap_or(&asker.meta.namespace);
@@ -176,16 +210,23 @@ impl Waypoints {
             attached.problems.push(Problem::warning(field, message));
             return;
         }
-        let weight = source.annotation("istio.io/use-waypoint-canary-weight").unwrap_or("0");
+        let weight = source
+            .annotation("istio.io/use-waypoint-canary-weight")
+            .unwrap_or("0");
         let Some(weight) = weight.parse::<u32>().ok().filter(|weight| *weight <= 100) else {
             let field = "metadata.annotations[\"istio.io/use-waypoint-canary-weight\"]";
-            let message = format!("is {weight:?}; expected a percentage from 0 to 100; all traffic takes the primary");
+            let message = format!(
+                "is {weight:?}; expected a percentage from 0 to 100; all traffic takes the primary"
+            );
             attached.problems.push(Problem::warning(field, message));
             return;
         };
         match self.find(namespace, name, asker) {
             Ok(canary) => {
-                let share = |destination, weight| WeightedWaypoint { destination, weight };
+                let share = |destination, weight| WeightedWaypoint {
+                    destination,
+                    weight,
+                };
                 let primary = attached.waypoint.clone();
                 attached.weighted = vec![share(primary, 100 - weight), share(Some(canary), weight)];
             }
@@ -202,35 +243,52 @@ enum Refused {
 
 /// Waypoints themselves never have one.
 fn is_managed(meta: &ObjectMeta) -> bool {
-    meta.label("gateway.istio.io/managed")
-        .is_some_and(|value| value.contains("mesh-controller") || value.contains("eastwest-controller"))
+    meta.label("gateway.istio.io/managed").is_some_and(|value| {
+        value.contains("mesh-controller") || value.contains("eastwest-controller")
+    })
 }
 
 fn allows(allowed: &RouteNamespaces, waypoint_namespace: &str, asker: &Asker<'_>) -> bool {
     match allowed.from.as_str() {
         "All" => true,
         "Selector" => {
-            let empty = Labels::new();
-            let labels = asker.namespace.map_or(&empty, |namespace| &namespace.metadata.labels);
-            allowed.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+            let empty = Labels::default();
+            let labels = asker
+                .namespace
+                .map_or(&empty, |namespace| &namespace.metadata.labels);
+            allowed
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(labels))
         }
         _ => asker.meta.namespace == waypoint_namespace,
     }
 }
 
 /// `NONE`, or `PROXY` with or without a port.
-fn binding<'a>(meta: &'a ObjectMeta, class: Option<&'a ObjectMeta>) -> Option<(&'a str, Option<u16>)> {
+fn binding<'a>(
+    meta: &'a ObjectMeta,
+    class: Option<&'a ObjectMeta>,
+) -> Option<(&'a str, Option<u16>)> {
     let name = "ambient.istio.io/waypoint-inbound-binding";
     let value = meta.annotation(name).or_else(|| class?.annotation(name))?;
-    let (protocol, port) = value.split_once('/').map_or((value, None), |(p, port)| (p, Some(port)));
+    let (protocol, port) = value
+        .split_once('/')
+        .map_or((value, None), |(p, port)| (p, Some(port)));
     Some((protocol, port.and_then(|port| port.parse().ok())))
 }
 
 fn tunnel(meta: &ObjectMeta, class: Option<&ObjectMeta>) -> Option<ApplicationTunnel> {
     let (protocol, port) = binding(meta, class)?;
     match protocol {
-        "PROXY" => Some(ApplicationTunnel { proxy_protocol: true, port }),
-        "NONE" if port.is_some() => Some(ApplicationTunnel { proxy_protocol: false, port }),
+        "PROXY" => Some(ApplicationTunnel {
+            proxy_protocol: true,
+            port,
+        }),
+        "NONE" if port.is_some() => Some(ApplicationTunnel {
+            proxy_protocol: false,
+            port,
+        }),
         _ => None,
     }
 }
@@ -240,15 +298,24 @@ fn listener<'a>(gateway: &'a Gateway, class: Option<&ObjectMeta>) -> Option<&'a 
     let listeners = &gateway.spec.listeners;
     match binding(&gateway.metadata, class) {
         Some((_, Some(port))) => listeners.iter().find(|listener| listener.port == port),
-        Some(("PROXY", None)) => listeners.iter().find(|listener| listener.protocol == "istio.io/PROXY"),
+        Some(("PROXY", None)) => listeners
+            .iter()
+            .find(|listener| listener.protocol == "istio.io/PROXY"),
         _ => None,
     }
-    .or_else(|| listeners.iter().find(|l| l.protocol == "HBONE" && l.port == HBONE_PORT))
+    .or_else(|| {
+        listeners
+            .iter()
+            .find(|l| l.protocol == "HBONE" && l.port == HBONE_PORT)
+    })
 }
 
 fn accepts(meta: &ObjectMeta, class: Option<&ObjectMeta>) -> Accepts {
     let name = "istio.io/waypoint-for";
-    let value = meta.label(name).or_else(|| class?.label(name)).unwrap_or("service");
+    let value = meta
+        .label(name)
+        .or_else(|| class?.label(name))
+        .unwrap_or("service");
     Accepts {
         service: matches!(value, "service" | "all"),
         workload: matches!(value, "workload" | "all"),
@@ -260,19 +327,34 @@ fn address_of(gateway: &Gateway, has_service: bool, snapshot: &Snapshot) -> Opti
     let meta = &gateway.metadata;
     let hostname = |hostname: String| {
         let namespace = meta.namespace.as_str().into();
-        GatewayDestination::Hostname(NamespacedHostname { namespace, hostname: hostname.into() })
+        GatewayDestination::Hostname(NamespacedHostname {
+            namespace,
+            hostname: hostname.into(),
+        })
     };
     let addresses = &gateway.status.addresses;
-    let by_name = addresses.iter().find(|a| a.r#type == "Hostname").map(|a| hostname(a.value.clone()));
+    let by_name = addresses
+        .iter()
+        .find(|a| a.r#type == "Hostname")
+        .map(|a| hostname(a.value.clone()));
     let by_address = || {
         let address = addresses.iter().find_map(|a| address(&a.value))?;
         let network = snapshot.mesh.network.as_str().into();
-        Some(GatewayDestination::Address(NetworkAddress { network, address }))
+        Some(GatewayDestination::Address(NetworkAddress {
+            network,
+            address,
+        }))
     };
     let by_service = || {
-        let name = format!("{}.{}.svc.{}", meta.name, meta.namespace, snapshot.mesh.cluster_domain);
+        let name = format!(
+            "{}.{}.svc.{}",
+            meta.name, meta.namespace, snapshot.mesh.cluster_domain
+        );
         has_service.then(|| hostname(name))
     };
     let destination = by_name.or_else(by_address).or_else(by_service)?;
-    Some(GatewayAddress { destination, hbone_port: HBONE_PORT })
+    Some(GatewayAddress {
+        destination,
+        hbone_port: HBONE_PORT,
+    })
 }

@@ -7,13 +7,17 @@ use crate::finding::Problem;
 use crate::watch::decode::shown;
 
 const PROTOCOLS: &[&str] = &[
-    "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "MONGO", "MYSQL", "REDIS", "TCP", "TLS", "UDP", "HBONE",
+    "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "MONGO", "MYSQL", "REDIS", "TCP", "TLS", "UDP",
+    "HBONE",
 ];
 
 pub(super) fn check_service_entry(entry: &ServiceEntry, problems: &mut Vec<Problem>) {
     let spec = &entry.spec;
     if spec.hosts.is_empty() {
-        problems.push(Problem::refused("spec.hosts", "is empty; list at least one host name"));
+        problems.push(Problem::refused(
+            "spec.hosts",
+            "is empty; list at least one host name",
+        ));
     }
     for (i, host) in spec.hosts.iter().enumerate() {
         if host == "*" {
@@ -26,7 +30,11 @@ pub(super) fn check_service_entry(entry: &ServiceEntry, problems: &mut Vec<Probl
     }
     for (i, text) in spec.addresses.iter().enumerate() {
         if range(text).is_none() {
-            problems.push(not(format!("spec.addresses[{i}]"), text, "an IP address or a range such as 10.1.0.0/16"));
+            problems.push(not(
+                format!("spec.addresses[{i}]"),
+                text,
+                "an IP address or a range such as 10.1.0.0/16",
+            ));
         }
     }
     check_ports(spec, problems);
@@ -44,15 +52,33 @@ pub(super) fn check_service_entry(entry: &ServiceEntry, problems: &mut Vec<Probl
 
 fn check_ports(spec: &ServiceEntrySpec, problems: &mut Vec<Problem>) {
     if spec.ports.is_empty() && spec.resolution != Resolution::None {
-        problems.push(Problem::refused("spec.ports", "is empty; list at least one port"));
+        problems.push(Problem::refused(
+            "spec.ports",
+            "is empty; list at least one port",
+        ));
     }
     for (i, port) in spec.ports.iter().enumerate() {
         if port.number == 0 {
-            problems.push(not(format!("spec.ports[{i}].number"), "0", "a port from 1 to 65535"));
+            problems.push(not(
+                format!("spec.ports[{i}].number"),
+                "0",
+                "a port from 1 to 65535",
+            ));
         }
-        one_of(&format!("spec.ports[{i}].protocol"), &port.protocol.to_uppercase(), PROTOCOLS, problems);
-        if spec.ports[..i].iter().any(|other| other.number == port.number) {
-            let message = format!("{} is listed twice; every port must be there once", port.number);
+        one_of(
+            &format!("spec.ports[{i}].protocol"),
+            &port.protocol.to_uppercase(),
+            PROTOCOLS,
+            problems,
+        );
+        if spec.ports[..i]
+            .iter()
+            .any(|other| other.number == port.number)
+        {
+            let message = format!(
+                "{} is listed twice; every port must be there once",
+                port.number
+            );
             problems.push(Problem::refused(format!("spec.ports[{i}].number"), message));
         }
     }
@@ -69,7 +95,8 @@ fn check_endpoints(spec: &ServiceEntrySpec, problems: &mut Vec<Problem>) {
             problems.push(Problem::refused("spec.resolution", message));
         }
         Resolution::Static if spec.endpoints.is_empty() && spec.workload_selector.is_none() => {
-            let message = "is STATIC without spec.endpoints or spec.workloadSelector; nothing will answer";
+            let message =
+                "is STATIC without spec.endpoints or spec.workloadSelector; nothing will answer";
             problems.push(Problem::warning("spec.resolution", message));
         }
         Resolution::Dns | Resolution::DnsRoundRobin => {
@@ -91,9 +118,21 @@ fn check_endpoints(spec: &ServiceEntrySpec, problems: &mut Vec<Problem>) {
     let names: Vec<&str> = spec.ports.iter().map(|port| port.name.as_str()).collect();
     for (i, endpoint) in spec.endpoints.iter().enumerate() {
         let path = format!("spec.endpoints[{i}]");
-        check_entry(endpoint, &path, spec.resolution != Resolution::Static, problems);
-        for port in endpoint.ports.keys().filter(|port| !names.contains(&port.as_str())) {
-            let message = format!("names no port of spec.ports; expected one of {}", names.join(", "));
+        check_entry(
+            endpoint,
+            &path,
+            spec.resolution != Resolution::Static,
+            problems,
+        );
+        for port in endpoint
+            .ports
+            .keys()
+            .filter(|port| !names.contains(&port.as_str()))
+        {
+            let message = format!(
+                "names no port of spec.ports; expected one of {}",
+                names.join(", ")
+            );
             problems.push(Problem::refused(format!("{path}.ports.{port}"), message));
         }
     }
@@ -106,22 +145,41 @@ pub(super) fn check_workload_entry(entry: &WorkloadEntry, problems: &mut Vec<Pro
 fn check_entry(spec: &WorkloadEntrySpec, path: &str, hostnames: bool, problems: &mut Vec<Problem>) {
     let field = format!("{path}.address");
     if spec.address.is_empty() {
-        problems.push(Problem::refused(field, "is missing; write an IP address or a host name"));
+        problems.push(Problem::refused(
+            field,
+            "is missing; write an IP address or a host name",
+        ));
     } else if spec.address.starts_with("unix://") {
-        problems.push(not(field, &spec.address, "an IP address or a host name; unix sockets are not reached from here"));
+        problems.push(not(
+            field,
+            &spec.address,
+            "an IP address or a host name; unix sockets are not reached from here",
+        ));
     } else if address(&spec.address).is_none() {
         if !hostnames {
-            problems.push(not(field, &spec.address, "an IP address; host names need resolution: DNS"));
+            problems.push(not(
+                field,
+                &spec.address,
+                "an IP address; host names need resolution: DNS",
+            ));
         } else if !is_hostname(&spec.address) || spec.address.starts_with('*') {
             problems.push(not(field, &spec.address, "an IP address or a host name"));
         }
     }
     for (name, port) in &spec.ports {
         if *port == 0 {
-            problems.push(not(format!("{path}.ports.{name}"), "0", "a port from 1 to 65535"));
+            problems.push(not(
+                format!("{path}.ports.{name}"),
+                "0",
+                "a port from 1 to 65535",
+            ));
         }
     }
     if spec.locality.split('/').count() > 3 {
-        problems.push(not(format!("{path}.locality"), &spec.locality, "region, region/zone or region/zone/subzone"));
+        problems.push(not(
+            format!("{path}.locality"),
+            &spec.locality,
+            "region, region/zone or region/zone/subzone",
+        ));
     }
 }

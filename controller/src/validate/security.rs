@@ -10,9 +10,16 @@ use crate::translate::authorization;
 pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut Vec<Problem>) {
     let spec = &policy.spec;
     let targets = spec.target_ref.is_some() || !spec.target_refs.is_empty();
-    let field = if spec.target_ref.is_some() { "spec.targetRef" } else { "spec.targetRefs" };
+    let field = if spec.target_ref.is_some() {
+        "spec.targetRef"
+    } else {
+        "spec.targetRefs"
+    };
     if targets && spec.selector.is_some() {
-        problems.push(Problem::refused(field, "cannot be given together with spec.selector; keep one of the two"));
+        problems.push(Problem::refused(
+            field,
+            "cannot be given together with spec.selector; keep one of the two",
+        ));
     } else if targets {
         let message = "attaches the policy to a waypoint, which this version does not have; use spec.selector with L4 attributes";
         problems.push(Problem::refused(field, message));
@@ -25,7 +32,11 @@ pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut V
         }
         Action::Deny => {}
         Action::Audit => {
-            problems.push(not("spec.action", "AUDIT", "ALLOW or DENY; to try a policy out use the annotation istio.io/dry-run: \"true\""));
+            problems.push(not(
+                "spec.action",
+                "AUDIT",
+                "ALLOW or DENY; to try a policy out use the annotation istio.io/dry-run: \"true\"",
+            ));
         }
         Action::Custom => {
             problems.push(not("spec.action", "CUSTOM", "ALLOW or DENY; an external authorizer needs a waypoint, which this version does not have"));
@@ -34,7 +45,11 @@ pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut V
     if let Some(value) = policy.metadata.annotation("istio.io/dry-run")
         && !matches!(value, "true" | "false")
     {
-        problems.push(not("metadata.annotations[\"istio.io/dry-run\"]", value, "\"true\" or \"false\""));
+        problems.push(not(
+            "metadata.annotations[\"istio.io/dry-run\"]",
+            value,
+            "\"true\" or \"false\"",
+        ));
     }
     if !targets {
         problems.extend(authorization::rules(policy).1);
@@ -43,7 +58,10 @@ pub(super) fn check_authorization(policy: &AuthorizationPolicy, problems: &mut V
 
 pub(super) fn check_peer_authentication(policy: &PeerAuthentication, problems: &mut Vec<Problem>) {
     let spec = &policy.spec;
-    let selects = spec.selector.as_ref().is_some_and(|s| !s.match_labels.is_empty());
+    let selects = spec
+        .selector
+        .as_ref()
+        .is_some_and(|s| !s.match_labels.is_empty());
     if !spec.port_level_mtls.is_empty() && !selects {
         let message = "needs spec.selector.matchLabels; modes of single ports can only be set for selected workloads";
         problems.push(Problem::refused("spec.portLevelMtls", message));

@@ -27,7 +27,11 @@ enum Segment {
 
 impl DecodeError {
     fn new(reason: impl Into<String>) -> Self {
-        Self { line: 0, segments: Vec::new(), reason: reason.into() }
+        Self {
+            line: 0,
+            segments: Vec::new(),
+            reason: reason.into(),
+        }
     }
 
     /// The field's path, such as `spec.rules[0].action`.
@@ -81,11 +85,19 @@ impl de::Error for DecodeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("is {}; expected {}", describe(found), form(expected)))
+        Self::new(format!(
+            "is {}; expected {}",
+            describe(found),
+            form(expected)
+        ))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::new(format!("is {}; expected {}", describe(found), form(expected)))
+        Self::new(format!(
+            "is {}; expected {}",
+            describe(found),
+            form(expected)
+        ))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -98,7 +110,11 @@ impl de::Error for DecodeError {
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("is {}; expected {}", shown(variant), alternatives(expected)))
+        Self::new(format!(
+            "is {}; expected {}",
+            shown(variant),
+            alternatives(expected)
+        ))
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -158,7 +174,11 @@ pub(crate) fn closest<'a>(name: &str, expected: &[&'a str]) -> Option<&'a str> {
         let distance = distance(&name.to_lowercase(), &other.to_lowercase());
         (distance <= 2.min(other.len() / 2)).then_some(distance)
     };
-    expected.iter().filter_map(|e| near(e).map(|d| (d, *e))).min().map(|(_, e)| e)
+    expected
+        .iter()
+        .filter_map(|e| near(e).map(|d| (d, *e)))
+        .min()
+        .map(|(_, e)| e)
 }
 
 /// Edit distance, for names of field length.
@@ -207,7 +227,9 @@ fn resolve(text: &str, plain: bool) -> Resolved<'_> {
     if let Ok(value) = text.parse::<i64>() {
         return Resolved::Signed(value);
     }
-    let hex = text.strip_prefix("0x").map(|digits| i64::from_str_radix(digits, 16));
+    let hex = text
+        .strip_prefix("0x")
+        .map(|digits| i64::from_str_radix(digits, 16));
     if let Some(Ok(value)) = hex {
         return Resolved::Signed(value);
     }
@@ -230,9 +252,10 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 Resolved::Text(text) => visitor.visit_borrowed_str(text),
             },
             Value::Sequence(items) => visitor.visit_seq(Items { items, next: 0 }),
-            Value::Mapping(fields) => {
-                visitor.visit_map(Fields { fields: fields.iter(), value: None })
-            }
+            Value::Mapping(fields) => visitor.visit_map(Fields {
+                fields: fields.iter(),
+                value: None,
+            }),
         };
         result.map_err(|error| error.at(self.line))
     }
@@ -257,7 +280,11 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        if self.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -284,14 +311,20 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     // A list or a set of fields that is left empty (`labels:`) counts as given without content.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         if self.is_null() {
-            return visitor.visit_seq(Items { items: &[], next: 0 });
+            return visitor.visit_seq(Items {
+                items: &[],
+                next: 0,
+            });
         }
         self.deserialize_any(visitor)
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         if self.is_null() {
-            return visitor.visit_map(Fields { fields: [].iter(), value: None });
+            return visitor.visit_map(Fields {
+                fields: [].iter(),
+                value: None,
+            });
         }
         self.deserialize_any(visitor)
     }
@@ -327,7 +360,9 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, DecodeError> {
-        let Some(node) = self.items.get(self.next) else { return Ok(None) };
+        let Some(node) = self.items.get(self.next) else {
+            return Ok(None);
+        };
         let index = self.next;
         self.next += 1;
         seed.deserialize(node)
@@ -348,13 +383,17 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, DecodeError> {
-        let Some(field) = self.fields.next() else { return Ok(None) };
+        let Some(field) = self.fields.next() else {
+            return Ok(None);
+        };
         self.value = Some(field);
         let key = &field.0;
         seed.deserialize(de::value::BorrowedStrDeserializer::new(&key.name))
             .map(Some)
             .map_err(|error: DecodeError| {
-                error.at(key.line).within(Segment::Field(key.name.to_string()))
+                error
+                    .at(key.line)
+                    .within(Segment::Field(key.name.to_string()))
             })
     }
 
@@ -365,8 +404,11 @@ impl<'de> de::MapAccess<'de> for Fields<'de> {
         let Some((key, node)) = self.value.take() else {
             return Err(DecodeError::new("invariant: a value follows its key"));
         };
-        seed.deserialize(node)
-            .map_err(|error| error.at(node.line).within(Segment::Field(key.name.to_string())))
+        seed.deserialize(node).map_err(|error| {
+            error
+                .at(node.line)
+                .within(Segment::Field(key.name.to_string()))
+        })
     }
 }
 
@@ -411,21 +453,40 @@ mod tests {
         assert_eq!((sample.name.as_str(), sample.port), ("true", Some(80)));
         assert!(sample.labels.is_empty());
         assert_eq!(sample.mode, Some(Mode::Strict));
-        assert_eq!((sample.rules[0].name.as_str(), sample.rules[0].port), ("a", None));
+        assert_eq!(
+            (sample.rules[0].name.as_str(), sample.rules[0].port),
+            ("a", None)
+        );
     }
 
     #[test]
     fn errors_name_line_path_value_and_form() {
         for (text, line, message) in [
-            ("name: a\nport: http\n", 2, "port: is \"http\"; expected a whole number from 0 to 65535"),
-            ("name: a\nport: 70000\n", 2, "port: is the number 70000; expected a whole number from 0 to 65535"),
-            ("name: a\nprot: 1\n", 2, "prot: is not a field here; did you mean port?"),
+            (
+                "name: a\nport: http\n",
+                2,
+                "port: is \"http\"; expected a whole number from 0 to 65535",
+            ),
+            (
+                "name: a\nport: 70000\n",
+                2,
+                "port: is the number 70000; expected a whole number from 0 to 65535",
+            ),
+            (
+                "name: a\nprot: 1\n",
+                2,
+                "prot: is not a field here; did you mean port?",
+            ),
             (
                 "name: a\nzzzzzzz: 1\n",
                 2,
                 "zzzzzzz: is not a field here; the fields are name, port, labels, rules, mode",
             ),
-            ("name: 1\n", 1, "name: is the number 1; expected a text: write \"1\""),
+            (
+                "name: 1\n",
+                1,
+                "name: is the number 1; expected a text: write \"1\"",
+            ),
             (
                 "name: a\nrules:\n- name: b\n- port: 1\n",
                 4,
@@ -436,11 +497,23 @@ mod tests {
                 3,
                 "labels[\"app.k8s.io/x\"]: is the boolean true; expected a text: write \"true\"",
             ),
-            ("name: a\nmode: LAX\n", 2, "mode: is \"LAX\"; expected STRICT or PERMISSIVE"),
-            ("name: a\nrules: 7\n", 2, "rules: is the number 7; expected a list"),
+            (
+                "name: a\nmode: LAX\n",
+                2,
+                "mode: is \"LAX\"; expected STRICT or PERMISSIVE",
+            ),
+            (
+                "name: a\nrules: 7\n",
+                2,
+                "rules: is the number 7; expected a list",
+            ),
         ] {
             let error = read(text).unwrap_err();
-            assert_eq!((error.line, error.to_string().as_str()), (line, message), "{text}");
+            assert_eq!(
+                (error.line, error.to_string().as_str()),
+                (line, message),
+                "{text}"
+            );
         }
     }
 }

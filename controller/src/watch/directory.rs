@@ -14,7 +14,9 @@ use crate::watch::Store;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// Missing, not a directory, not permitted.
-    #[error("cannot read the directory {path:?} of objects: {source}; create it, or name another with --config")]
+    #[error(
+        "cannot read the directory {path:?} of objects: {source}; create it, or name another with --config"
+    )]
     Unreadable {
         /// The directory.
         path: PathBuf,
@@ -52,7 +54,9 @@ pub(crate) fn refresh(root: &Path, paths: &BTreeSet<PathBuf>, store: &mut Store)
         let name = name_of(root, path)?;
         let known = store.files().any(|file| **file == *name);
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() && counts(path) => changed |= read(root, &name, store),
+            Ok(metadata) if metadata.is_file() && counts(path) => {
+                changed |= read(root, &name, store)
+            }
             Ok(metadata) if metadata.is_file() => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound && known => {
                 changed |= store.remove(&name);
@@ -64,13 +68,21 @@ pub(crate) fn refresh(root: &Path, paths: &BTreeSet<PathBuf>, store: &mut Store)
     Some(changed)
 }
 
-fn collect(root: &Path, path: &Path, depth: usize, files: &mut BTreeSet<String>) -> Result<(), DirectoryError> {
+fn collect(
+    root: &Path,
+    path: &Path,
+    depth: usize,
+    files: &mut BTreeSet<String>,
+) -> Result<(), DirectoryError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         // One that went away meanwhile, or a subdirectory that may not be read, takes nothing
         // else with it; the root must be there.
         Err(source) if depth == 0 => {
-            return Err(DirectoryError::Unreadable { path: path.to_owned(), source });
+            return Err(DirectoryError::Unreadable {
+                path: path.to_owned(),
+                source,
+            });
         }
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "cannot read a subdirectory");
@@ -82,25 +94,33 @@ fn collect(root: &Path, path: &Path, depth: usize, files: &mut BTreeSet<String>)
         if is_hidden(&path) {
             continue;
         }
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
         if metadata.is_dir() && depth < MAX_DEPTH {
             collect(root, &path, depth + 1, files)?;
         } else if metadata.is_file() && counts(&path) {
             files.extend(name_of(root, &path));
         }
         if files.len() > MAX_FILES {
-            return Err(DirectoryError::TooManyFiles { path: root.to_owned() });
+            return Err(DirectoryError::TooManyFiles {
+                path: root.to_owned(),
+            });
         }
     }
     Ok(())
 }
 
 fn name_of(root: &Path, path: &Path) -> Option<String> {
-    path.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned)
+    path.strip_prefix(root)
+        .ok()
+        .and_then(Path::to_str)
+        .map(str::to_owned)
 }
 
 fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn counts(path: &Path) -> bool {
@@ -121,7 +141,10 @@ fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20)));
+        return Err(io::Error::other(format!(
+            "it is larger than {} MiB",
+            MAX_FILE_BYTES >> 20
+        )));
     }
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }

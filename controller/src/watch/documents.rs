@@ -33,7 +33,8 @@ pub(crate) fn split(text: &str) -> Vec<Document<'_>> {
 }
 
 fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn push<'a>(documents: &mut Vec<Document<'a>>, text: &'a str, offset: u32) {

@@ -74,45 +74,80 @@ fn read_object(root: &Node) -> Document {
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let lines = Arc::new(lines_of(root));
     let refuse = |known, problems| {
-        let refusal = Refusal { lines: Arc::clone(&lines), problems, ..identify(root, kind, known) };
+        let refusal = Refusal {
+            lines: Arc::clone(&lines),
+            problems,
+            ..identify(root, kind, known)
+        };
         Document::Refused(Box::new(refusal))
     };
     if !matches!(root.value, Value::Mapping(_)) {
         let message = "this is not an object; expected apiVersion, kind, metadata and spec";
         return refuse(None, vec![Problem::refused("", message)]);
     }
-    for (field, value, form) in [("kind", kind, "kind: Pod"), ("apiVersion", api_version, "apiVersion: v1")] {
+    for (field, value, form) in [
+        ("kind", kind, "kind: Pod"),
+        ("apiVersion", api_version, "apiVersion: v1"),
+    ] {
         if value.is_empty() {
             let known = Kind::ALL.iter().copied().find(|k| k.as_str() == kind);
-            return refuse(known, vec![Problem::refused(field, format!("is missing; write for example {form:?}"))]);
+            return refuse(
+                known,
+                vec![Problem::refused(
+                    field,
+                    format!("is missing; write for example {form:?}"),
+                )],
+            );
         }
     }
     let known = match recognise(api_version, kind) {
         Recognised::Foreign => return Document::Foreign,
         Recognised::Unknown(reason) => {
             let known = Kind::ALL.iter().copied().find(|k| k.as_str() == kind);
-            let field = if known.is_some() { "apiVersion" } else { "kind" };
-            return refuse(known, vec![Problem::refused(field, format!("is refused: {reason}"))]);
+            let field = if known.is_some() {
+                "apiVersion"
+            } else {
+                "kind"
+            };
+            return refuse(
+                known,
+                vec![Problem::refused(field, format!("is refused: {reason}"))],
+            );
         }
         Recognised::Known(known) => known,
     };
     let object = match known.decode(root) {
         Ok(object) => object,
         Err(error) => {
-            return refuse(Some(known), vec![Problem::refused(error.path(), error.reason)]);
+            return refuse(
+                Some(known),
+                vec![Problem::refused(error.path(), error.reason)],
+            );
         }
     };
     let mut problems = validate::check(&object);
     problems.truncate(MAX_PROBLEMS);
-    if problems.iter().any(|p| p.level == crate::finding::Level::Refused) {
+    if problems
+        .iter()
+        .any(|p| p.level == crate::finding::Level::Refused)
+    {
         return refuse(Some(known), problems);
     }
-    Document::Object { object, lines, warnings: problems }
+    Document::Object {
+        object,
+        lines,
+        warnings: problems,
+    }
 }
 
 /// What can be read of an object that is refused, as leniently as possible.
 fn identify(root: &Node, kind: &str, known: Option<Kind>) -> Refusal {
-    let text = |path: &[&str]| root.at(path).and_then(Node::text).unwrap_or_default().to_owned();
+    let text = |path: &[&str]| {
+        root.at(path)
+            .and_then(Node::text)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let mut namespace = text(&["metadata", "namespace"]);
     if namespace.is_empty() && known.is_some_and(Kind::is_namespaced) {
         namespace.push_str("default");
@@ -122,7 +157,9 @@ fn identify(root: &Node, kind: &str, known: Option<Kind>) -> Refusal {
         known,
         namespace,
         name: text(&["metadata", "name"]),
-        selector: root.at(&["spec", "selector", "matchLabels"]).and_then(labels),
+        selector: root
+            .at(&["spec", "selector", "matchLabels"])
+            .and_then(labels),
         services: targets(root),
         dry_run: text(&["metadata", "annotations", "istio.io/dry-run"]) == "true",
         ..Refusal::default()
@@ -131,15 +168,22 @@ fn identify(root: &Node, kind: &str, known: Option<Kind>) -> Refusal {
 
 /// Labels, if all of them are texts: a selector read in part would select more or less.
 fn labels(node: &Node) -> Option<Labels> {
-    decode::decode::<Labels>(node).ok().filter(|labels| !labels.is_empty())
+    decode::decode::<Labels>(node)
+        .ok()
+        .filter(|labels| !labels.is_empty())
 }
 
 /// The services a policy is attached to.
 fn targets(root: &Node) -> Vec<String> {
     let mut found = Vec::new();
     let mut add = |target: &Node| {
-        let kind = target.field("kind").and_then(Node::text).unwrap_or_default();
-        if let ("Service" | "ServiceEntry", Some(name)) = (kind, target.field("name").and_then(Node::text)) {
+        let kind = target
+            .field("kind")
+            .and_then(Node::text)
+            .unwrap_or_default();
+        if let ("Service" | "ServiceEntry", Some(name)) =
+            (kind, target.field("name").and_then(Node::text))
+        {
             found.push(name.to_owned());
         }
     };
@@ -155,8 +199,13 @@ fn targets(root: &Node) -> Vec<String> {
 /// A text that is no YAML: its kind, name and namespace are looked for in the text, so that a
 /// policy with a slip of the keyboard still denies.
 fn malformed(text: &str, error: &yaml::SyntaxError) -> Refusal {
-    let kind = scan(text, "kind", true).or_else(|| scan(text, "kind", false)).unwrap_or_default();
-    let known = Kind::ALL.iter().copied().find(|known| known.as_str() == kind);
+    let kind = scan(text, "kind", true)
+        .or_else(|| scan(text, "kind", false))
+        .unwrap_or_default();
+    let known = Kind::ALL
+        .iter()
+        .copied()
+        .find(|known| known.as_str() == kind);
     let mut namespace = scan(text, "namespace", false).unwrap_or_default();
     if namespace.is_empty() && known.is_some_and(Kind::is_namespaced) {
         namespace.push_str("default");
@@ -182,7 +231,12 @@ fn scan(text: &str, key: &str, at_line_start: bool) -> Option<String> {
     };
     let value = |(position, _): (usize, &str)| {
         let rest = text[position + key.len()..].trim_start_matches(['"', '\'']);
-        let value = rest.strip_prefix(':')?.lines().next()?.split([',', '}', '#']).next()?;
+        let value = rest
+            .strip_prefix(':')?
+            .lines()
+            .next()?
+            .split([',', '}', '#'])
+            .next()?;
         let value = value.trim().trim_matches(['"', '\'']);
         (starts_field(position) && !value.is_empty()).then(|| value.to_owned())
     };
@@ -221,5 +275,9 @@ fn collect(node: &Node, path: &mut String, fields: &mut Vec<(String, u32)>) {
 
 /// A name for messages when the object's own could not be read.
 pub(crate) fn or_unknown(name: &str) -> String {
-    if name.is_empty() { String::new() } else { shown(name).trim_matches('"').to_owned() }
+    if name.is_empty() {
+        String::new()
+    } else {
+        shown(name).trim_matches('"').to_owned()
+    }
 }

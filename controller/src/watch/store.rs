@@ -38,11 +38,11 @@ struct Stored {
 }
 
 /// What names an object.
-type Key = (Kind, String, String);
+type Key<'a> = (Kind, &'a str, &'a str);
 
-fn key(object: &AnyObject) -> Key {
+fn key(object: &AnyObject) -> Key<'_> {
     let meta = object.meta();
-    (object.kind(), meta.namespace.clone(), meta.name.clone())
+    (object.kind(), &meta.namespace, &meta.name)
 }
 
 fn hash(text: &str) -> u64 {
@@ -55,21 +55,35 @@ impl Store {
     /// Empty, for a mesh with these settings.
     #[must_use]
     pub fn new(mesh: MeshSettings) -> Self {
-        Self { mesh: Arc::new(mesh), files: BTreeMap::new() }
+        Self {
+            mesh: Arc::new(mesh),
+            files: BTreeMap::new(),
+        }
     }
 
     /// Takes a file's new text; `false` when nothing changed.
     pub fn update(&mut self, file: &str, text: &str) -> bool {
         let hash = hash(text);
         let known = self.files.get_mut(file);
-        if known.as_ref().is_some_and(|known| known.hash == hash && known.unreadable.is_none()) {
+        if known
+            .as_ref()
+            .is_some_and(|known| known.hash == hash && known.unreadable.is_none())
+        {
             return false;
         }
         let name: Arc<str> = Arc::from(file);
         let old = known.map(std::mem::take).unwrap_or_default();
         let documents = read_documents(text, &old);
         let held = hold(&name, &old, &documents);
-        self.files.insert(name, File { hash, documents, held, unreadable: None });
+        self.files.insert(
+            name,
+            File {
+                hash,
+                documents,
+                held,
+                unreadable: None,
+            },
+        );
         true
     }
 
@@ -96,7 +110,10 @@ impl Store {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut builder = Builder {
-            snapshot: Snapshot { mesh: Arc::clone(&self.mesh), ..Snapshot::default() },
+            snapshot: Snapshot {
+                mesh: Arc::clone(&self.mesh),
+                ..Snapshot::default()
+            },
             seen: HashMap::new(),
         };
         for (name, file) in &self.files {
@@ -146,12 +163,24 @@ fn read_documents(text: &str, old: &File) -> Vec<Stored> {
             Some(same) => {
                 // The items of one list share its text; a text that is there twice is read twice.
                 let one = same.iter().filter(|stored| stored.offset == same[0].offset);
-                let again = |stored: &&Stored| Stored { hash, offset, content: stored.content.clone() };
+                let again = |stored: &&Stored| Stored {
+                    hash,
+                    offset,
+                    content: stored.content.clone(),
+                };
                 documents.extend(one.map(again));
             }
-            None => documents.extend(
-                object::read(document.text).into_iter().map(|content| Stored { hash, offset, content }),
-            ),
+            None => {
+                documents.extend(
+                    object::read(document.text)
+                        .into_iter()
+                        .map(|content| Stored {
+                            hash,
+                            offset,
+                            content,
+                        }),
+                )
+            }
         }
     }
     documents
@@ -170,7 +199,7 @@ fn hold(name: &Arc<str>, old: &File, documents: &[Stored]) -> Vec<(AnyObject, Pl
     if refusals.is_empty() {
         return Vec::new();
     }
-    let present: HashSet<Key> = documents
+    let present: HashSet<Key<'_>> = documents
         .iter()
         .filter_map(|stored| match &stored.content {
             Document::Object { object, .. } => Some(key(object)),
@@ -189,12 +218,15 @@ fn hold(name: &Arc<str>, old: &File, documents: &[Stored]) -> Vec<(AnyObject, Pl
             }
         })
     };
-    let before = old.documents.iter().filter_map(|stored| match &stored.content {
-        Document::Object { object, lines, .. } => {
-            Some((object.clone(), place(name, stored.offset, lines)))
-        }
-        _ => None,
-    });
+    let before = old
+        .documents
+        .iter()
+        .filter_map(|stored| match &stored.content {
+            Document::Object { object, lines, .. } => {
+                Some((object.clone(), place(name, stored.offset, lines)))
+            }
+            _ => None,
+        });
     before
         .chain(old.held.iter().cloned())
         .filter(|(object, _)| !present.contains(&key(object)) && stays(object))
@@ -202,26 +234,36 @@ fn hold(name: &Arc<str>, old: &File, documents: &[Stored]) -> Vec<(AnyObject, Pl
 }
 
 fn place(file: &Arc<str>, offset: u32, lines: &Arc<Lines>) -> Place {
-    Place { file: Arc::clone(file), offset, lines: Arc::clone(lines) }
+    Place {
+        file: Arc::clone(file),
+        offset,
+        lines: Arc::clone(lines),
+    }
 }
 
-struct Builder {
+struct Builder<'a> {
     snapshot: Snapshot,
-    seen: HashMap<Key, Place>,
+    seen: HashMap<Key<'a>, Place>,
 }
 
-impl Builder {
-    fn add(&mut self, file: &Arc<str>, stored: &Stored) {
+impl<'a> Builder<'a> {
+    fn add(&mut self, file: &Arc<str>, stored: &'a Stored) {
         match &stored.content {
             Document::Foreign => self.snapshot.foreign += 1,
-            Document::Refused(refusal) => self.refuse(&place(file, stored.offset, &refusal.lines), refusal),
-            Document::Object { object, lines, warnings } => {
+            Document::Refused(refusal) => {
+                self.refuse(&place(file, stored.offset, &refusal.lines), refusal)
+            }
+            Document::Object {
+                object,
+                lines,
+                warnings,
+            } => {
                 self.accept(object, place(file, stored.offset, lines), warnings);
             }
         }
     }
 
-    fn accept(&mut self, object: &AnyObject, place: Place, warnings: &[Problem]) {
+    fn accept(&mut self, object: &'a AnyObject, place: Place, warnings: &[Problem]) {
         let key = key(object);
         if let Some(first) = self.seen.get(&key) {
             let at = format!("{}:{}", first.file, first.line_of("metadata.name"));
@@ -231,12 +273,16 @@ impl Builder {
             );
             let problem = Problem::refused("metadata.name", message);
             self.deny_duplicate(object, &place, &problem.message);
-            self.snapshot.findings.push(problem.of(kind, &namespace, &name, &place));
+            self.snapshot
+                .findings
+                .push(problem.of(kind, namespace, name, &place));
             return;
         }
-        let (kind, namespace, name) = &key;
+        let (kind, namespace, name) = key;
         for warning in warnings {
-            self.snapshot.findings.push(warning.clone().of(*kind, namespace, name, &place));
+            self.snapshot
+                .findings
+                .push(warning.clone().of(kind, namespace, name, &place));
         }
         self.snapshot.push(object.clone(), place.clone());
         self.seen.insert(key, place);
@@ -262,7 +308,10 @@ impl Builder {
             kind,
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
-            selector: selector.as_ref().map(|s| s.match_labels.clone()).filter(|l| !l.is_empty()),
+            selector: selector
+                .as_ref()
+                .map(|s| s.match_labels.clone())
+                .filter(|l| !l.is_empty()),
             services: Vec::new(),
             reason: reason.into(),
             place: place.clone(),
@@ -274,7 +323,9 @@ impl Builder {
         let policy = refusal.known.filter(|kind| is_policy(*kind));
         let effect = match policy {
             Some(_) if refusal.dry_run => "",
-            Some(Kind::PeerAuthentication) => "until it is mended, what it selects accepts no plain text",
+            Some(Kind::PeerAuthentication) => {
+                "until it is mended, what it selects accepts no plain text"
+            }
             Some(_) => "until it is mended, connections to what it selects are denied",
             None => "",
         };
@@ -295,8 +346,13 @@ impl Builder {
             }
             self.snapshot.findings.push(finding);
         }
-        let Some(kind) = policy.filter(|_| !refusal.dry_run) else { return };
-        let reason = refusal.problems.first().map_or("", |problem| &problem.message);
+        let Some(kind) = policy.filter(|_| !refusal.dry_run) else {
+            return;
+        };
+        let reason = refusal
+            .problems
+            .first()
+            .map_or("", |problem| &problem.message);
         self.snapshot.refused_policies.push(RefusedPolicy {
             kind,
             namespace: refusal.namespace.clone(),
@@ -310,7 +366,7 @@ impl Builder {
 
     /// An object whose document turned bad. A policy stays too, besides the refusal that denies:
     /// the refused text may have been readable in part only and name another scope.
-    fn hold(&mut self, object: &AnyObject, place: &Place) {
+    fn hold(&mut self, object: &'a AnyObject, place: &Place) {
         let key = key(object);
         if self.seen.contains_key(&key) {
             return;

@@ -38,7 +38,9 @@ impl Pending {
     }
 
     fn note(&mut self, event: &Event, now: Instant) {
-        let Some(delay) = delay(event.kind) else { return };
+        let Some(delay) = delay(event.kind) else {
+            return;
+        };
         self.since.get_or_insert(now);
         self.rescan |= event.need_rescan();
         for path in &event.paths {
@@ -128,7 +130,10 @@ fn read(root: &Path, paths: &BTreeSet<PathBuf>, everything: bool, store: &mut St
     })
 }
 
-fn start(root: &Path, pending: &Arc<(Mutex<Pending>, Notify)>) -> Option<notify::RecommendedWatcher> {
+fn start(
+    root: &Path,
+    pending: &Arc<(Mutex<Pending>, Notify)>,
+) -> Option<notify::RecommendedWatcher> {
     let shared = Arc::clone(pending);
     let on_event = move |event: notify::Result<Event>| {
         match event {
@@ -165,9 +170,15 @@ mod tests {
         let mut pending = Pending::default();
         let event = |kind| Event::new(kind).add_path(PathBuf::from("/a.yaml"));
         pending.note(&event(EventKind::Create(CreateKind::File)), now);
-        pending.note(&event(EventKind::Modify(ModifyKind::Data(DataChange::Any))), now);
+        pending.note(
+            &event(EventKind::Modify(ModifyKind::Data(DataChange::Any))),
+            now,
+        );
         assert_eq!(pending.due(), Some(now + SETTLE_WRITING));
-        pending.note(&event(EventKind::Access(AccessKind::Close(AccessMode::Write))), now);
+        pending.note(
+            &event(EventKind::Access(AccessKind::Close(AccessMode::Write))),
+            now,
+        );
         assert_eq!(pending.due(), Some(now + SETTLE));
         pending.note(&event(EventKind::Remove(RemoveKind::File)), now);
         assert_eq!(pending.due(), Some(now + SETTLE_REMOVED));

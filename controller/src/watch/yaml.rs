@@ -52,9 +52,10 @@ impl Node {
     /// The field `name` of a mapping.
     pub(crate) fn field(&self, name: &str) -> Option<&Node> {
         match &self.value {
-            Value::Mapping(fields) => {
-                fields.iter().find(|(key, _)| &*key.name == name).map(|(_, node)| node)
-            }
+            Value::Mapping(fields) => fields
+                .iter()
+                .find(|(key, _)| &*key.name == name)
+                .map(|(_, node)| node),
             _ => None,
         }
     }
@@ -83,7 +84,12 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
-    Reader { parser, anchors: Vec::new(), nodes: 0 }.document()
+    Reader {
+        parser,
+        anchors: Vec::new(),
+        nodes: 0,
+    }
+    .document()
 }
 
 type Events<'a> = Parser<'a, granit_parser::StrInput<'a>>;
@@ -104,7 +110,10 @@ impl<'a> Reader<'a> {
                 Event::StreamStart | Event::DocumentEnd => {}
                 Event::DocumentStart(..) => {
                     if root.is_some() {
-                        return Err(refuse(span, "a second document starts without a line `---`"));
+                        return Err(refuse(
+                            span,
+                            "a second document starts without a line `---`",
+                        ));
                     }
                 }
                 event => root = Some(self.node(event, span, 0)?),
@@ -115,9 +124,10 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), SyntaxError> {
         match self.parser.next_event() {
             Some(Ok(pair)) => Ok(pair),
-            Some(Err(error)) => {
-                Err(SyntaxError { line: line_of(error.marker().line()), reason: error.info() })
-            }
+            Some(Err(error)) => Err(SyntaxError {
+                line: line_of(error.marker().line()),
+                reason: error.info(),
+            }),
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -125,7 +135,10 @@ impl<'a> Reader<'a> {
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, SyntaxError> {
         self.nodes += 1;
         if self.nodes > MAX_YAML_NODES {
-            return Err(refuse(span, "the document has too many values; split it into several"));
+            return Err(refuse(
+                span,
+                "the document has too many values; split it into several",
+            ));
         }
         if depth > MAX_YAML_DEPTH {
             return Err(refuse(span, "values are nested too deep"));
@@ -134,7 +147,13 @@ impl<'a> Reader<'a> {
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                (Value::Scalar { text: text.into(), plain }, anchor)
+                (
+                    Value::Scalar {
+                        text: text.into(),
+                        plain,
+                    },
+                    anchor,
+                )
             }
             Event::SequenceStart(_, anchor, _) => (self.sequence(depth)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.mapping(depth)?, anchor),
@@ -186,13 +205,19 @@ impl<'a> Reader<'a> {
                 _ => return Err(refuse(span, "the name of a field must be a text")),
             };
             if &*name == "<<" {
-                return Err(refuse(span, "merge keys (<<) are not read; write the fields out"));
+                return Err(refuse(
+                    span,
+                    "merge keys (<<) are not read; write the fields out",
+                ));
             }
             if let Some((first, _)) = fields.iter().find(|(key, _)| key.name == name) {
                 let reason = format!("the field {name} is there already, on line {}", first.line);
                 return Err(refuse(span, &reason));
             }
-            let key = Key { line: line_of(span.start.line()), name };
+            let key = Key {
+                line: line_of(span.start.line()),
+                name,
+            };
             let (event, span) = self.next()?;
             fields.push((key, self.node(event, span, depth + 1)?));
         }
@@ -202,7 +227,9 @@ impl<'a> Reader<'a> {
 /// Number of nodes and levels.
 fn extent(node: &Node) -> (usize, usize) {
     let below = |children: &mut dyn Iterator<Item = &Node>| {
-        children.map(extent).fold((1, 1), |(size, height), (s, h)| (size + s, height.max(h + 1)))
+        children.map(extent).fold((1, 1), |(size, height), (s, h)| {
+            (size + s, height.max(h + 1))
+        })
     };
     match &node.value {
         Value::Scalar { .. } => (1, 1),
@@ -212,7 +239,10 @@ fn extent(node: &Node) -> (usize, usize) {
 }
 
 fn refuse(span: Span, reason: &str) -> SyntaxError {
-    SyntaxError { line: line_of(span.start.line()), reason: reason.to_owned() }
+    SyntaxError {
+        line: line_of(span.start.line()),
+        reason: reason.to_owned(),
+    }
 }
 
 fn line_of(line: usize) -> u32 {
@@ -232,7 +262,9 @@ mod tests {
         let node = read("# first\nkind: Pod\nspec:\n  ports:\n  - a\n  - {b: 1}\n");
         assert_eq!(node.field("kind").unwrap().line, 2);
         let ports = node.at(&["spec", "ports"]).unwrap();
-        let Value::Sequence(items) = &ports.value else { panic!("{ports:?}") };
+        let Value::Sequence(items) = &ports.value else {
+            panic!("{ports:?}")
+        };
         assert_eq!((items[0].line, items[1].line), (5, 6));
         assert_eq!(items[1].field("b").unwrap().text(), Some("1"));
     }
@@ -246,7 +278,11 @@ mod tests {
     #[test]
     fn what_is_refused_says_why_and_where() {
         for (text, line, part) in [
-            ("a: 1\nb: 2\na: 3\n", 3, "the field a is there already, on line 1"),
+            (
+                "a: 1\nb: 2\na: 3\n",
+                3,
+                "the field a is there already, on line 1",
+            ),
             ("x: &x {a: 1}\ny:\n  <<: *x\n", 3, "merge keys"),
             ("a: [1, 2\nb: 3\n", 2, ""),
             ("a: *nothing\n", 1, ""),
@@ -260,7 +296,10 @@ mod tests {
     #[test]
     fn aliases_expand_within_a_budget() {
         let node = read("a: &a [1, 2]\nb: *a\n");
-        assert_eq!(node.field("a").unwrap().value, node.field("b").unwrap().value);
+        assert_eq!(
+            node.field("a").unwrap().value,
+            node.field("b").unwrap().value
+        );
         let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..9 {
             let inner = vec![format!("*a{}", i - 1); 10].join(",");
