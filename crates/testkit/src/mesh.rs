@@ -361,6 +361,30 @@ impl Mesh {
             .sum())
     }
 
+    /// The last lines of every program's log that tell of something wrong, for messages.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        let programs = self.agents.iter().flatten().chain(&self.controller);
+        let mut text = String::new();
+        for program in programs {
+            let log = program.log();
+            let wrong = |line: &&str| {
+                ["\terror\t", "\twarn\t", "panicked"]
+                    .iter()
+                    .any(|w| line.contains(w))
+            };
+            let lines: Vec<_> = log.lines().filter(wrong).collect();
+            let last = &lines[lines.len().saturating_sub(12)..];
+            text += &format!(
+                "\n{} complains {} times, last:\n{}",
+                program.name(),
+                lines.len(),
+                last.join("\n")
+            );
+        }
+        text
+    }
+
     /// Waits until every agent knows that the pods of these names take tunnels.
     ///
     /// # Errors

@@ -93,6 +93,16 @@ impl Cast {
         })
     }
 
+    /// Fails the test with what went wrong, and with what the programs say of it.
+    ///
+    /// # Panics
+    /// When `part` failed.
+    pub fn expect(&self, name: &str, part: Result<()>) {
+        if let Err(error) = part {
+            panic!("{name}: {error:#}{}", self.mesh.complaints());
+        }
+    }
+
     /// The nodes and pods.
     #[must_use]
     pub fn topology(&self) -> &Topology {

@@ -18,13 +18,20 @@ const SOON: Duration = Duration::from_secs(10);
 #[test]
 fn changes_lose_nothing_and_leak_nothing() {
     let mut cast = Cast::start(&[("CONNECTION_TERMINATION_DEADLINE", "3s")]).unwrap();
-    denied_and_cut(&cast).unwrap();
-    strict(&cast).unwrap();
-    refused_policy_denies(&cast).unwrap();
-    controller_restarts(&mut cast).unwrap();
-    agent_is_killed(&mut cast).unwrap();
-    agent_is_upgraded(&mut cast).unwrap();
-    a_pod_comes_and_goes(&mut cast).unwrap();
+    let done = denied_and_cut(&cast);
+    cast.expect("denied_and_cut", done);
+    let done = strict(&cast);
+    cast.expect("strict", done);
+    let done = refused_policy_denies(&cast);
+    cast.expect("refused_policy_denies", done);
+    let done = controller_restarts(&mut cast);
+    cast.expect("controller_restarts", done);
+    let done = agent_is_killed(&mut cast);
+    cast.expect("agent_is_killed", done);
+    let done = agent_is_upgraded(&mut cast);
+    cast.expect("agent_is_upgraded", done);
+    let done = a_pod_comes_and_goes(&mut cast);
+    cast.expect("a_pod_comes_and_goes", done);
 }
 
 fn far_echo(cast: &Cast) -> SocketAddr {

@@ -104,7 +104,7 @@ fn every_pair_reaches_each_other_and_only_the_mesh_is_sealed() {
             "{from} to {to}"
         );
     }
-    counted(&cast).unwrap();
+    cast.expect("counted", counted(&cast));
 }
 
 /// Whether a text sent from one pod to another is readable between the nodes.

@@ -19,15 +19,24 @@ const MANY: usize = 2_000;
 #[test]
 fn streams_are_carried_whole() {
     let cast = Cast::start(&[]).unwrap();
-    server_first(&cast).unwrap();
-    half_close(&cast).unwrap();
-    large(&cast).unwrap();
-    many_at_once(&cast).unwrap();
-    resets(&cast).unwrap();
-    refused_port(&cast).unwrap();
-    datagrams(&cast).unwrap();
-    from_the_host(&cast).unwrap();
-    nothing_is_left_open(&cast).unwrap();
+    let done = server_first(&cast);
+    cast.expect("server_first", done);
+    let done = half_close(&cast);
+    cast.expect("half_close", done);
+    let done = large(&cast);
+    cast.expect("large", done);
+    let done = many_at_once(&cast);
+    cast.expect("many_at_once", done);
+    let done = resets(&cast);
+    cast.expect("resets", done);
+    let done = refused_port(&cast);
+    cast.expect("refused_port", done);
+    let done = datagrams(&cast);
+    cast.expect("datagrams", done);
+    let done = from_the_host(&cast);
+    cast.expect("from_the_host", done);
+    let done = nothing_is_left_open(&cast);
+    cast.expect("nothing_is_left_open", done);
 }
 
 fn server_first(cast: &Cast) -> Result<()> {
