@@ -1,5 +1,7 @@
 //! What the tunnel port answers on the wire, and how connections find another way.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::net::SocketAddr;

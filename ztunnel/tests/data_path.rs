@@ -1,5 +1,7 @@
 //! The data path between two pods with an agent each.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::net::SocketAddr;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::headers::{self, baggage, forwarded, traceparent};
 use super::nested::{self, NestedStream};
 use super::workers::Worker;
-use super::{Failure, Mesh, Pod};
+use super::{Failure, Mesh, Pod, limits};
 
 /// What tunnels of one pod are shared by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -191,10 +191,15 @@ pub(super) async fn stream(
         expected: expected.clone(),
     };
     let pool = worker.pool(call.pod);
-    let connect = || establish(&worker.mesh, call.pod, &key);
-    pool.open(&key, connect, request)
-        .await
-        .map_err(|error| open_failure(error, to))
+    let connect = || establish(worker, call.pod, &key);
+    let opened = pool.open(&key, connect, request);
+    match tokio::time::timeout(limits::ANSWER_WAIT, opened).await {
+        Ok(opened) => opened.map_err(|error| open_failure(error, to)),
+        Err(_) => Err(Failure::UpstreamTunnel {
+            to,
+            source: ambit_hbone::Error::PeerUnresponsive,
+        }),
+    }
 }
 
 pub(super) fn open_failure(error: OpenError<DialError>, to: SocketAddr) -> Failure {
@@ -207,10 +212,11 @@ pub(super) fn open_failure(error: OpenError<DialError>, to: SocketAddr) -> Failu
 
 /// Makes the connection under a tunnel: certificate, TCP, TLS.
 async fn establish(
-    mesh: &Mesh,
+    worker: &Worker,
     pod: &Pod,
     key: &TunnelKey,
 ) -> Result<TlsStream<TcpStream>, DialError> {
+    let mesh = &worker.mesh;
     let certificate = certificate(mesh, &key.identity)
         .await
         .map_err(DialError::Certificate)?;
@@ -220,9 +226,12 @@ async fn establish(
         .await
         .map_err(|error| DialError::Connect(Arc::new(error)))?;
     let name = ambit_identity::placeholder_server_name();
-    ambit_hbone::tls::connect(tcp, config, name, mesh.settings.tunnel.handshake_timeout)
+    let timeout = mesh.settings.tunnel.handshake_timeout;
+    let tls = ambit_hbone::tls::connect(tcp, config, name, timeout)
         .await
-        .map_err(DialError::Tls)
+        .map_err(DialError::Tls)?;
+    worker.note_chain(pod, key, tls.peer_certificates());
+    Ok(tls)
 }
 
 /// A workload's certificate; waits for one attempt to get it, which the authority's client bounds.

@@ -10,6 +10,10 @@ pub const WORKER_QUEUE: usize = 1024;
 /// that connects early must not be refused, nor hold resources for ever.
 pub const WORKLOAD_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a tunnel's other end may take to answer a request: longer than its own wait for
+/// discovery and its connect together. A peer that never answers must not hold connections for ever.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
+
 /// Pause after `accept` failed for want of descriptors or memory, so that a loop does not take the
 /// processor that would free them.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -33,3 +37,7 @@ pub const CONNECTION_FUTURE: usize = 1536;
 
 /// How long tasks may take to end once their connections are cut.
 pub const CUT_WAIT: Duration = Duration::from_secs(1);
+
+/// Certificate chains remembered per pod and thread, to find revoked ones among open tunnels. An
+/// application that connects to ever new destinations would otherwise make them pile up.
+pub const REMEMBERED_CHAINS: usize = 1024;

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use ambit_hbone::Pool;
+use ambit_identity::TrustStore;
 use ambit_net::{Acceptor, is_fatal};
-use ambit_telemetry::{Recorder, WorkerRecorder};
+use ambit_telemetry::{Cut, Recorder, Reporter, WorkerRecorder};
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +48,25 @@ enum Job {
     Forget {
         pod: u64,
     },
+}
+
+impl Tunnels {
+    fn cut_revoked(&mut self, trust: &TrustStore) {
+        let revoked: Vec<TunnelKey> = self
+            .chains
+            .iter()
+            .filter(|(_, chain)| trust.revoked(chain))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in revoked {
+            self.chains.remove(&key);
+            self.pool.retire_where(|pooled| *pooled == key);
+            let cut = self.pod.connections.cut_where(Cut::Revoked, |live| {
+                live.direction == Direction::Outbound && live.via == Some(key.to)
+            });
+            tracing::warn!(to = %key.to, cut, "the certificate of a tunnel's other end was revoked");
+        }
+    }
 }
 
 /// Counts as one connection of a worker as long as it lives.
@@ -139,18 +160,59 @@ pub struct Worker {
     pub recorder: WorkerRecorder,
     index: usize,
     dealer: Dealer,
-    pools: RefCell<HashMap<u64, Pool<TunnelKey, DialError>>>,
+    tunnels: RefCell<HashMap<u64, Tunnels>>,
+}
+
+/// The tunnels that a pod has opened, on one thread.
+struct Tunnels {
+    pod: Arc<Pod>,
+    pool: Pool<TunnelKey, DialError>,
+    /// What the other end of each has presented, to find it on a revocation list later.
+    chains: HashMap<TunnelKey, Vec<CertificateDer<'static>>>,
 }
 
 impl Worker {
-    /// The tunnels of a pod on this thread.
+    /// The tunnels that a pod has opened, on this thread.
     #[must_use]
-    pub fn pool(&self, pod: &Pod) -> Pool<TunnelKey, DialError> {
-        let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(pod.id)
-            .or_insert_with(|| Pool::new(self.mesh.settings.tunnel.clone()));
-        pool.clone()
+    pub fn pool(&self, pod: &Arc<Pod>) -> Pool<TunnelKey, DialError> {
+        let mut tunnels = self.tunnels.borrow_mut();
+        let tunnels = tunnels.entry(pod.id).or_insert_with(|| Tunnels {
+            pod: Arc::clone(pod),
+            pool: Pool::new(self.mesh.settings.tunnel.clone()),
+            chains: HashMap::new(),
+        });
+        tunnels.pool.clone()
+    }
+
+    /// Remembers who answered at the other end of a new tunnel.
+    pub fn note_chain(&self, pod: &Pod, key: &TunnelKey, chain: &[CertificateDer<'static>]) {
+        let mut tunnels = self.tunnels.borrow_mut();
+        let Some(tunnels) = tunnels.get_mut(&pod.id) else {
+            return;
+        };
+        let chains = &mut tunnels.chains;
+        if chains.len() >= limits::REMEMBERED_CHAINS
+            && let Some(any) = chains.keys().next().cloned()
+        {
+            // Most likely of a tunnel that is closed; if not, its revocation goes unnoticed.
+            chains.remove(&any);
+            self.mesh
+                .metrics
+                .connections
+                .count_crl_untracked(Reporter::Source);
+        }
+        chains.insert(key.clone(), chain.to_vec());
+    }
+
+    /// Cuts what goes through tunnels whose other end was revoked, whenever the lists change.
+    async fn follow_revocations(self: Rc<Self>) {
+        let trust = Arc::clone(self.mesh.certificates.tls().trust());
+        let mut changes = trust.changes();
+        while changes.changed().await.is_ok() {
+            for tunnels in self.tunnels.borrow_mut().values_mut() {
+                tunnels.cut_revoked(&trust);
+            }
+        }
     }
 
     fn begin(self: &Rc<Self>, job: Job) {
@@ -165,7 +227,7 @@ impl Worker {
                 let accepting = accept(Rc::clone(self), pod, direction, listener);
                 drop(tokio::task::spawn_local(tracker.track_future(accepting)));
             }
-            Job::Forget { pod } => drop(self.pools.borrow_mut().remove(&pod)),
+            Job::Forget { pod } => drop(self.tunnels.borrow_mut().remove(&pod)),
         }
     }
 
@@ -228,7 +290,7 @@ async fn accept(worker: Rc<Worker>, pod: Arc<Pod>, direction: Direction, listene
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut drain => return,
+            () = &mut drain => return take_queued(&worker, &pod, direction, &acceptor).await,
             accepted = acceptor.accept() => accepted,
         };
         match accepted {
@@ -246,6 +308,26 @@ async fn accept(worker: Rc<Worker>, pod: Arc<Pod>, direction: Direction, listene
                 tokio::time::sleep(limits::ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Takes what waits in the accept queue already: closing the listener would reset it.
+async fn take_queued(
+    worker: &Rc<Worker>,
+    pod: &Arc<Pod>,
+    direction: Direction,
+    acceptor: &Acceptor,
+) {
+    loop {
+        let queued = tokio::select! {
+            biased;
+            queued = acceptor.accept() => queued,
+            () = std::future::ready(()) => return,
+        };
+        let Ok((stream, peer)) = queued else { return };
+        worker
+            .deal(pod, direction, stream, ambit_net::canonical(peer))
+            .await;
     }
 }
 
@@ -347,13 +429,15 @@ impl Seed {
             recorder: self.recorder,
             index: self.index,
             dealer: self.dealer,
-            pools: RefCell::default(),
+            tunnels: RefCell::default(),
         });
         runtime.block_on(async {
+            let mut revocations = std::pin::pin!(Rc::clone(&worker).follow_revocations());
             loop {
                 tokio::select! {
                     biased;
                     () = self.stop.cancelled() => break,
+                    () = &mut revocations => break,
                     job = jobs.recv() => match job {
                         Some(job) => worker.begin(job),
                         None => break,

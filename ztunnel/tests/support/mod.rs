@@ -1,7 +1,12 @@
 //! Two pods on a wire, each with its own node agent in this process: state, authority and redirection
 //! are the test's; everything between is the real data path.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    reason = "each test binary uses a part"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
