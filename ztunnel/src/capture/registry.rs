@@ -122,6 +122,8 @@ pub struct Registry<R, I> {
     /// Pods listed in the snapshot under way; `None` after it.
     listed: Option<BTreeSet<PodUid>>,
     synced: bool,
+    /// The pod whose processes were looked at last.
+    audited: Option<PodUid>,
     news: Vec<Outcome>,
 }
 
@@ -143,6 +145,7 @@ impl<R: PodRuntime, I: Interception> Registry<R, I> {
             pods: BTreeMap::new(),
             listed: None,
             synced: false,
+            audited: None,
             news: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ use ambit_net::Netns;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Enrolled, EnrolmentError, NetnsSource, Registry, State};
+use super::{Enrolled, EnrolmentError, Entry, NetnsSource, Registry, State};
 use crate::capture::limits::{AUDIT, RETRY, START_TIMEOUT};
 use crate::capture::locate::{self, LocateError};
 use crate::capture::{
@@ -150,25 +150,39 @@ impl<R: PodRuntime, I: Interception> Registry<R, I> {
     }
 
     /// Looks whether pods found by path or process are still where they were, because a pod's
-    /// sandbox may be made anew under the same uid. Those that are not are started again.
+    /// sandbox may be made anew under the same uid. Those that are not are started again. Finding
+    /// a pod's processes means looking at every process of the node, so that is done for one pod a
+    /// time; mostly a new sandbox has a new address, which the controller tells.
     pub async fn audit(&mut self) {
+        let processes = |entry: &Entry| entry.enrolled.netns == NetnsSource::Processes;
+        let next = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| processes(entry))
+            .map(|(uid, _)| uid)
+            .find(|uid| self.audited.as_ref().is_none_or(|last| *uid > last))
+            .cloned();
         let mut moved = Vec::new();
         for (uid, entry) in &self.pods {
             let State::Active { spec, .. } = &entry.state else {
                 continue;
             };
-            if matches!(entry.enrolled.netns, NetnsSource::Given(_)) {
-                continue;
-            }
+            let due = match &entry.enrolled.netns {
+                NetnsSource::Given(_) => false,
+                NetnsSource::Path(_) => true,
+                NetnsSource::Processes => next.as_ref() == Some(uid),
+            };
             // Not found is no reason to end anything: the pod may be ending, and will be removed.
-            if self
-                .locate(&entry.enrolled)
-                .await
-                .is_ok_and(|now| now != spec.netns)
+            if due
+                && self
+                    .locate(&entry.enrolled)
+                    .await
+                    .is_ok_and(|now| now != spec.netns)
             {
                 moved.push(uid.clone());
             }
         }
+        self.audited = next;
         for uid in moved {
             info!(pod = %uid, "the pod has a new network namespace");
             self.stop(&uid, StopReason::Replaced).await;

@@ -279,3 +279,41 @@ async fn a_pod_whose_namespace_is_not_found_waits_with_the_reason() {
     let reason = w.registry.add(enrolled).await.unwrap_err().reason();
     assert!(reason.contains("no process of the pod"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_path_that_leads_to_another_namespace_restarts_the_pod() {
+    let mut w = world();
+    let (a, b) = (Netns::create().unwrap(), Netns::create().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("netns");
+    let lead_to = |netns: &Netns| {
+        use std::os::fd::{AsFd as _, AsRawFd as _};
+        std::fs::remove_file(&path).ok();
+        let fd = netns.as_fd().as_raw_fd();
+        std::os::unix::fs::symlink(format!("/proc/{}/fd/{fd}", std::process::id()), &path).unwrap();
+        netns
+            .run(|| {
+                let mut ip = std::process::Command::new("ip");
+                ip.args(["address", "replace", "10.9.9.9/32", "dev", "lo"])
+                    .status()
+            })
+            .unwrap();
+    };
+    let mut enrolled = pod("a", &a);
+    enrolled.netns = NetnsSource::Path(path.clone());
+    enrolled.addresses = vec!["10.9.9.9".parse().unwrap()];
+    lead_to(&a);
+    w.registry.add(enrolled).await.unwrap();
+    w.registry.audit().await;
+    assert_eq!(w.log(), ["start a"]);
+    lead_to(&b);
+    w.registry.audit().await;
+    assert_eq!(w.log(), ["stop a Replaced", "start a"]);
+    assert_eq!(
+        *w.interception.captured.lock(),
+        BTreeSet::from([b.cookie()])
+    );
+    std::fs::remove_file(&path).unwrap();
+    w.registry.audit().await;
+    assert_eq!(w.log(), [""; 0], "not found is no reason to stop");
+}
