@@ -83,20 +83,22 @@ fn prepare(
     settings: &SocketSettings,
 ) -> io::Result<Socket> {
     let socket = socket::make(netns, to, Type::STREAM)?;
-    socket::mark(&socket, settings)?;
     socket::tune(&socket, hop, settings)?;
+    match source {
+        Source::Original {
+            loopback_mark: Some(mark),
+            ..
+        } => {
+            socket.set_mark(mark)?;
+            socket.bind_device(Some(b"lo"))?;
+        }
+        _ => socket::mark(&socket, settings)?,
+    }
     let from = match source {
         Source::Any => return Ok(socket),
         Source::Bind(address) => address,
-        Source::Original {
-            address,
-            loopback_mark,
-        } => {
+        Source::Original { address, .. } => {
             socket::set_transparent(&socket, address)?;
-            if let Some(mark) = loopback_mark {
-                socket.set_mark(mark)?;
-                socket.bind_device(Some(b"lo"))?;
-            }
             address
         }
     };
