@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const BOUND: Duration = Duration::from_secs(10);
 
 struct World {
+    ca: Arc<LocalCa>,
     a: TestPod,
     b: TestPod,
     client: Agent,
@@ -43,6 +44,7 @@ async fn world() -> World {
         b,
         client,
         server,
+        ca,
     }
 }
 
@@ -75,6 +77,7 @@ async fn captured_world(directory: &str) -> World {
         b,
         client,
         server,
+        ca,
     }
 }
 
@@ -281,4 +284,36 @@ async fn a_released_pod_loses_its_connections_and_a_drained_agent_waits_for_them
             .all(|pod| pod.connections.is_empty())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_cuts_live_tunnels_at_both_ends() {
+    for at_the_server in [true, false] {
+        let world = world().await;
+        let listener = listen(&world.b, world.b.v4, 8080);
+        let to = SocketAddr::new(world.b.v4, 8080);
+        let mut live = connect(&world.a, to).await.unwrap();
+        let accepted = tokio::time::timeout(BOUND, listener.accept()).await;
+        let (mut served, _) = accepted.unwrap().unwrap();
+        served.write_all(b"x").await.unwrap();
+        assert_eq!(live.read_u8().await.unwrap(), b'x');
+        // Each agent has its own certificates; the one revoked is the other side's.
+        let (judge, revoked, pod) = if at_the_server {
+            (&world.server, &world.client, &world.a)
+        } else {
+            (&world.client, &world.server, &world.b)
+        };
+        let identity = pod.workload().identity();
+        let certificate = revoked.mesh.certificates.cached(&identity).unwrap();
+        let lists = world.ca.revoke(certificate.serial());
+        judge.mesh.certificates.tls().trust().set_revocations(lists);
+        let cut = tokio::time::timeout(BOUND, live.read_u8()).await;
+        cut.expect("cut in time")
+            .expect_err("the live connection is cut");
+        refused(&world.a, to).await;
+        until("the record of the cut", || {
+            judge.metrics().contains("response_flags=\"CERT_REVOKED\"")
+        })
+        .await;
+    }
 }

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_ebpf::Capture;
-use ambit_identity::issue::{Authority, NewRootOptions};
+use ambit_identity::issue::{Authority, AuthorityPem, NewRootOptions, new_root};
 use ambit_identity::{
-    CaClient, CaError, Certificates, Roots, SignFuture, SignRequest, Signed, SystemClock, Tls,
-    TlsSettings, TrustStore,
+    CaClient, CaError, Certificates, RevocationLists, Roots, SignFuture, SignRequest, Signed,
+    SystemClock, Tls, TlsSettings, TrustStore,
 };
 use ambit_model::{TunnelProtocol, Workload};
 use ambit_net::{Netns, SocketSettings};
@@ -33,18 +33,53 @@ use ztunnel::proxy::resolver::NoNames;
 use ztunnel::proxy::{Mesh, Pods, Settings, Workers, redecide};
 
 /// The one authority of a test.
-pub struct LocalCa(Authority);
+pub struct LocalCa {
+    authority: Authority,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
 
 impl LocalCa {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(
-            Authority::ephemeral(NewRootOptions {
-                trust_domain: "cluster.local",
-                lifetime: Duration::from_secs(86_400),
-                now: SystemTime::now(),
-            })
-            .unwrap(),
-        ))
+        let now = SystemTime::now();
+        let lifetime = Duration::from_secs(86_400);
+        let root = NewRootOptions {
+            trust_domain: "cluster.local",
+            lifetime,
+            now,
+        };
+        let root = new_root(root).unwrap();
+        let pem = AuthorityPem {
+            ca_cert: &root.cert_pem,
+            ca_key: &root.key_pem,
+            cert_chain: "",
+            root_cert: &root.cert_pem,
+        };
+        let key = rcgen::KeyPair::from_pem(&root.key_pem).unwrap();
+        Arc::new(Self {
+            authority: Authority::from_pem(pem, now).unwrap(),
+            issuer: rcgen::Issuer::from_ca_cert_pem(&root.cert_pem, key).unwrap(),
+        })
+    }
+
+    /// A list on which the certificate with this serial number is.
+    pub fn revoke(&self, serial: &str) -> RevocationLists {
+        let now = time::OffsetDateTime::now_utc();
+        let serial = serial.parse::<u128>().unwrap().to_be_bytes();
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + time::Duration::days(1),
+            crl_number: rcgen::SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: rcgen::SerialNumber::from_slice(&serial),
+                revocation_time: now,
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let pem = list.signed_by(&self.issuer).unwrap().pem().unwrap();
+        RevocationLists::from_pem(pem.as_bytes()).unwrap()
     }
 }
 
@@ -53,7 +88,7 @@ impl CaClient for LocalCa {
         Box::pin(async move {
             let now = SystemTime::now();
             let issued = self
-                .0
+                .authority
                 .sign(&request.identity, &request.csr_pem, request.ttl, now);
             let issued = issued.map_err(|error| CaError::BadAnswer {
                 identity: request.identity.clone(),
@@ -61,7 +96,7 @@ impl CaClient for LocalCa {
             })?;
             Ok(Signed {
                 chain: issued.chain,
-                roots: self.0.roots().to_vec(),
+                roots: self.authority.roots().to_vec(),
             })
         })
     }
