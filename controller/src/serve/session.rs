@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ambit_model::NodeName;
 use ambit_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until};
 use tonic::{Status, codec::Streaming};
 
 use super::Hub;
@@ -18,6 +18,9 @@ use super::hub::{Client, Interest, Pending, Rejection, Selection};
 use super::resource::{Kind, Resource, version_text};
 use super::table::Table;
 use crate::limits::{CLIENT_STALLED, MAX_SUBSCRIPTIONS, MAX_UNACKNOWLEDGED};
+
+/// How long removals of policies wait for a client that has not asked for workloads yet.
+const WORKLOADS_FIRST: Duration = Duration::from_secs(1);
 
 /// Resource names noted with a rejection.
 const SHOWN_RESOURCES: usize = 8;
@@ -29,6 +32,7 @@ pub(super) struct Session {
     answers: mpsc::Sender<Result<Message, Status>>,
     types: [Exchange; 2],
     next_nonce: u64,
+    began: Instant,
 }
 
 /// The exchange about one type.
@@ -39,6 +43,9 @@ struct Exchange {
     must_answer: bool,
     /// Versions a resuming client holds already.
     held: HashMap<Arc<str>, String>,
+    /// Policies that are gone, and are removed once the workloads no longer name them: a
+    /// workload that names an unknown policy is denied.
+    deferred: HashSet<Arc<str>>,
     /// Names asked for that do not exist.
     missing: Vec<String>,
     /// Nonces sent and not acknowledged, with some of the names.
@@ -61,6 +68,7 @@ impl Session {
             answers,
             types: Default::default(),
             next_nonce: 1,
+            began: Instant::now(),
         }
     }
 
@@ -107,6 +115,7 @@ impl Session {
                 () = sleep_until(stalled.unwrap_or_else(Instant::now)), if stalled.is_some() => {
                     return Err(Status::unavailable("no acknowledgement for too long; connect again to resume"));
                 }
+                () = sleep_until(self.began + WORKLOADS_FIRST), if self.awaits_workloads() => {}
                 () = super::hub::stopped(&mut stopping) => {
                     return Err(Status::unavailable("the controller is stopping"));
                 }
@@ -114,20 +123,39 @@ impl Session {
         }
     }
 
-    /// A type something can be sent of. Workloads before the policies they name would be denied
-    /// for a moment, so policies go first.
+    /// A type something can be sent of. Policies go before the workloads that name them, and are
+    /// removed after these no longer do.
     fn ready(&self) -> Option<Kind> {
         let is_ready = |kind: &Kind| {
             let exchange = &self.types[kind.index()];
+            let removals = !exchange.deferred.is_empty() && self.workloads_are_known();
             exchange.started
                 && exchange.unacknowledged.len() < MAX_UNACKNOWLEDGED
                 && (exchange.must_answer
+                    || removals
                     || !exchange.missing.is_empty()
                     || self.client.has_pending(*kind))
         };
         [Kind::Authorization, Kind::Address]
             .into_iter()
             .find(is_ready)
+    }
+
+    /// Whether the client has all workloads as they are now, or does not want any.
+    fn workloads_are_known(&self) -> bool {
+        let workloads = &self.types[Kind::Address.index()];
+        if workloads.started {
+            workloads.unacknowledged.is_empty()
+                && !workloads.must_answer
+                && !self.client.has_pending(Kind::Address)
+        } else {
+            self.began.elapsed() >= WORKLOADS_FIRST
+        }
+    }
+
+    fn awaits_workloads(&self) -> bool {
+        let waits = !self.types[Kind::Authorization.index()].deferred.is_empty();
+        waits && !self.types[Kind::Address.index()].started && !self.workloads_are_known()
     }
 
     fn receive(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
@@ -285,6 +313,7 @@ impl Session {
     /// The next response of a type; `None` when there is nothing to say after all.
     fn answer(&mut self, kind: Kind) -> Result<Option<Message>, Status> {
         let tables = self.hub.0.tables.read();
+        let removals_wait = kind == Kind::Authorization && !self.workloads_are_known();
         let table = &tables[kind.index()];
         let exchange = &mut self.types[kind.index()];
         let names = self
@@ -296,8 +325,16 @@ impl Session {
             match table.get(name) {
                 Some(resource) if exchange.holds(resource) => {}
                 Some(resource) => resources.push(Arc::clone(resource)),
+                None if removals_wait => drop(exchange.deferred.insert(Arc::clone(name))),
                 None => removed.push(name.to_string()),
             }
+        }
+        if !removals_wait {
+            let gone = exchange
+                .deferred
+                .drain()
+                .filter(|name| table.get(name).is_none());
+            removed.extend(gone.map(|name| name.to_string()));
         }
         self.client
             .with_pending(kind, |pending| note_sent(pending, &names, table));

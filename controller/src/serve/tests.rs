@@ -388,6 +388,41 @@ async fn a_moved_address_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_policy_is_removed_after_the_workloads_that_name_it() {
+    const POLICY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n\
+        spec: {selector: {matchLabels: {app: x}}}\n";
+    let mut fixture = Fixture::start().await;
+    fixture.pod("a", "10.0.0.1", "app: x");
+    let mut client = fixture.client("node-a").await;
+    for type_url in [ADDRESS_TYPE, AUTHORIZATION_TYPE] {
+        client.subscribe(type_url, &[]).await;
+        client.next_seen().await;
+    }
+    fixture.set("p", POLICY);
+    let first = client.next().await;
+    let second = client.next().await;
+    assert_eq!(
+        (&*first.type_url, &*second.type_url),
+        (AUTHORIZATION_TYPE, ADDRESS_TYPE)
+    );
+    client.acknowledge(&first, None).await;
+    client.acknowledge(&second, None).await;
+    fixture.remove("p");
+    let first = client.next().await;
+    assert_eq!(
+        (&*first.type_url, first.resources.len()),
+        (ADDRESS_TYPE, 1),
+        "the workload first"
+    );
+    client.acknowledge(&first, None).await;
+    let second = client.next().await;
+    assert_eq!(
+        (&*second.type_url, &second.removed_resources[..]),
+        (AUTHORIZATION_TYPE, &["shop/p".to_owned()][..])
+    );
+}
+
+#[tokio::test]
 async fn rejections_are_remembered_with_their_resources() {
     let mut fixture = Fixture::start().await;
     fixture.pod("a", "10.0.0.1", "");

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::limits::{MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES};
 use crate::watch::Store;
+use crate::watch::store::Stamp;
 
 /// Why a directory cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,12 @@ pub(crate) fn scan(root: &Path, store: &mut Store) -> Result<bool, DirectoryErro
         changed |= store.remove(gone);
     }
     for name in &files {
+        let stamp = fs::metadata(root.join(name))
+            .ok()
+            .map(|metadata| stamp_of(&metadata));
+        if stamp.is_some_and(|stamp| store.has_stamp(name, stamp)) {
+            continue;
+        }
         changed |= read(root, name, store);
     }
     Ok(changed)
@@ -128,16 +136,31 @@ fn counts(path: &Path) -> bool {
     !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
+fn stamp_of(metadata: &fs::Metadata) -> Stamp {
+    (
+        metadata.ino(),
+        metadata.len(),
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+    )
+}
+
 fn read(root: &Path, name: &str, store: &mut Store) -> bool {
     match read_text(&root.join(name)) {
-        Ok(text) => store.update(name, &text),
+        Ok((text, stamp)) => {
+            let changed = store.update(name, &text);
+            store.set_stamp(name, stamp);
+            changed
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.remove(name),
         Err(error) => store.set_unreadable(name, &format!("the file cannot be read: {error}")),
     }
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_text(path: &Path) -> io::Result<(String, Stamp)> {
     let file = fs::File::open(path)?;
+    // Before it is read: a change meanwhile is found again.
+    let stamp = stamp_of(&file.metadata()?);
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -146,5 +169,6 @@ fn read_text(path: &Path) -> io::Result<String> {
             MAX_FILE_BYTES >> 20
         )));
     }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    Ok((text, stamp))
 }

@@ -26,9 +26,14 @@ struct File {
     documents: Vec<Stored>,
     /// Objects of an earlier reading that stay in force.
     held: Vec<(AnyObject, Place)>,
+    /// What the file system said of it when it was read.
+    stamp: Option<Stamp>,
     /// Why the file as a whole could not be read.
     unreadable: Option<String>,
 }
+
+/// What tells a file that was not touched: its inode, size and time of change.
+pub(crate) type Stamp = (u64, u64, i64, i64);
 
 #[derive(Debug)]
 struct Stored {
@@ -81,10 +86,25 @@ impl Store {
                 hash,
                 documents,
                 held,
+                stamp: None,
                 unreadable: None,
             },
         );
         true
+    }
+
+    /// Whether a file was read when the file system said this of it.
+    pub(crate) fn has_stamp(&self, file: &str, stamp: Stamp) -> bool {
+        self.files
+            .get(file)
+            .is_some_and(|known| known.stamp == Some(stamp))
+    }
+
+    /// Notes what the file system said of a file before it was read.
+    pub(crate) fn set_stamp(&mut self, file: &str, stamp: Stamp) {
+        if let Some(known) = self.files.get_mut(file) {
+            known.stamp = Some(stamp);
+        }
     }
 
     /// Notes that a file cannot be read: what it held stays in force.
