@@ -12,6 +12,7 @@
 
 pub mod apps;
 mod command;
+pub mod intruder;
 pub mod mesh;
 pub mod process;
 pub mod topology;

@@ -199,7 +199,7 @@ impl Mesh {
             "--config".to_owned(),
             self.config_directory().display().to_string(),
             "--data-dir".to_owned(),
-            self.data().display().to_string(),
+            self.data_directory().display().to_string(),
             "--listen".to_owned(),
             format!("{address}:{CONTROL_PORT}"),
             "--admin".to_owned(),
@@ -419,7 +419,9 @@ impl Mesh {
         }))
     }
 
-    fn data(&self) -> PathBuf {
+    /// The controller's own directory: its authority, and the key of node tokens.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
@@ -434,7 +436,7 @@ impl Mesh {
     fn make_token(&self, node: usize) -> Result<()> {
         let output = Command::new(&self.binaries.controller)
             .args(["node-token", "--data-dir"])
-            .arg(self.data())
+            .arg(self.data_directory())
             .args(["--node", &self.topology.nodes[node].name])
             .output()?;
         if !output.status.success() {
@@ -449,8 +451,8 @@ impl Mesh {
 
     fn environment(&self, node: usize) -> Result<Vec<(String, String)>> {
         let address = format!("https://{}:{CONTROL_PORT}", self.topology.fabric.v4);
-        let roots =
-            find_file(&self.data(), "root-cert.pem").context("the controller has no root")?;
+        let roots = find_file(&self.data_directory(), "root-cert.pem")
+            .context("the controller has no root")?;
         let roots = roots.display().to_string();
         let directory = self.bpffs.0.join(&self.topology.nodes[node].name);
         let pairs = [

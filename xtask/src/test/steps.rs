@@ -20,6 +20,7 @@ const NETNS: &[&str] = &[
     "netns_matrix",
     "netns_streams",
     "netns_changes",
+    "netns_intruders",
 ];
 
 pub(super) fn all() -> Vec<Step> {
