@@ -121,6 +121,8 @@ pub(crate) struct Session {
     blocked: VecDeque<u32>,
     /// Payload each of them may put in its turn.
     share: usize,
+    /// Streams whose turn has come and that have not used it; others have to wait for them.
+    reserved: usize,
     driver: Option<Waker>,
     /// Frames that moved nothing, since `flood_since`.
     idle_frames: u32,
@@ -158,6 +160,7 @@ impl Session {
             unreleased: 0,
             blocked: VecDeque::new(),
             share: outbox::MAX_QUEUED_DATA,
+            reserved: 0,
             driver: None,
             idle_frames: 0,
             flood_since: Instant::now(),
@@ -321,7 +324,11 @@ impl Session {
     /// Gives bytes that have left us back to the connection's window, in large portions.
     pub(crate) fn release_connection(&mut self, count: usize) {
         self.unreleased += count as u32;
-        if self.unreleased >= self.settings.connection_window / 2 {
+        if is_grant_due(
+            self.unreleased,
+            self.receive_window,
+            self.settings.connection_window,
+        ) {
             let grant = std::mem::take(&mut self.unreleased);
             self.receive_window += i64::from(grant);
             self.control(|out| Small::WindowUpdate(0, grant).write(out));
@@ -347,6 +354,13 @@ impl Session {
     fn stream(&mut self, id: u32) -> Option<&mut StreamState> {
         self.streams.find(id)
     }
+}
+
+/// Whether credit is to be given back to the peer: half a window of it, or as much as the peer has
+/// left. The second matters when most of a window is held by streams that nobody reads: the rest
+/// must not wait for half of the whole.
+fn is_grant_due(unreleased: u32, left: i64, window: u32) -> bool {
+    unreleased >= window / 2 || i64::from(unreleased) >= left
 }
 
 /// Payload of the PING that marks the point after which a draining server takes no new streams.

@@ -102,7 +102,11 @@ impl<IO: Transport> Driver<IO> {
     /// Drives the connection until its end. Not to be polled after that.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // While this runs, nobody needs to wake it: all that is queued is sent at its end.
-        let waker = self.session.borrow_mut().driver.take();
+        let waker = {
+            let mut session = self.session.borrow_mut();
+            session.reserved = 0;
+            session.driver.take()
+        };
         let outcome = self.turn(cx);
         let waker = waker.filter(|waker: &Waker| waker.will_wake(cx.waker()));
         let mut session = self.session.borrow_mut();

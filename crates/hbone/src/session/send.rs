@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
-use super::{Phase, ResponseFields, Role, Session, StreamState};
+use super::{Phase, ResponseFields, Role, Session, StreamState, is_grant_due};
 use crate::Error;
 use crate::frame::{Head, Small, code, flag, kind, write_headers};
 use crate::tls::records::MAX_PLAINTEXT;
@@ -87,7 +87,7 @@ impl Session {
     /// Waits for room to write on a stream: its window, the connection's, and the outbox.
     pub(crate) fn poll_room(&mut self, id: u32, cx: &Context<'_>) -> Poll<Result<usize, Error>> {
         let (queue, window) = (self.outbox.data_room(), self.send_window.max(0));
-        let (share, waiting) = (self.share, !self.blocked.is_empty());
+        let (share, waiting) = (self.share, self.reserved > 0 || !self.blocked.is_empty());
         let state = match self.check(id) {
             Ok(state) if state.send_ended => return Poll::Ready(Err(Error::LocalClosed)),
             Ok(state) => state,
@@ -110,10 +110,15 @@ impl Session {
             state.granted = false;
             self.blocked.push_back(id);
         }
+        if connection > 0 {
+            // Only a turn is missing, and those are given out by the driver.
+            self.wake_driver();
+        }
         Poll::Pending
     }
 
-    /// Gives every blocked stream a turn of equal size, if there is room at all.
+    /// Gives every blocked stream a turn of equal size, if there is room at all. A turn that is not
+    /// used by the time the driver comes round again is lost.
     pub(super) fn unblock(&mut self) {
         if self.blocked.is_empty() || self.send_window <= 0 || self.outbox.data_room() == 0 {
             return;
@@ -123,6 +128,7 @@ impl Session {
             if let Some(state) = self.streams.find(id) {
                 (state.queued, state.granted) = (false, true);
                 state.wake_writer();
+                self.reserved += 1;
             }
         }
     }
@@ -171,7 +177,9 @@ impl Session {
         self.send_window -= total as i64;
         if let Some(state) = self.streams.find(id) {
             state.send_window -= total as i64;
-            state.granted = false;
+            if mem::take(&mut state.granted) {
+                self.reserved = self.reserved.saturating_sub(1);
+            }
         }
         self.wake_driver();
         Ok(total)
@@ -226,12 +234,12 @@ impl Session {
 
     /// Gives bytes that the handle has consumed back to both windows.
     pub(crate) fn release(&mut self, id: u32, count: usize) {
-        let threshold = self.settings.stream_window / 2;
+        let window = self.settings.stream_window;
         if let Some(state) = self.streams.find(id)
             && !state.receive_ended
         {
             state.unreleased += count as u32;
-            if state.unreleased >= threshold {
+            if is_grant_due(state.unreleased, state.receive_window, window) {
                 let grant = mem::take(&mut state.unreleased);
                 state.receive_window += i64::from(grant);
                 self.control(|out| Small::WindowUpdate(id, grant).write(out));

@@ -9,4 +9,5 @@ mod sim_pool;
 mod sim_stream;
 mod support;
 mod wire_client;
+mod wire_random;
 mod wire_server;
