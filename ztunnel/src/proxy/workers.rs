@@ -1,6 +1,9 @@
 //! The data threads: one single-threaded runtime each, its own tunnels, no sharing. Whichever
 //! thread accepts a connection deals it to the one with the least to do; it stays there.
 
+mod accept;
+mod tunnels;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
@@ -11,9 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use ambit_hbone::Pool;
-use ambit_identity::TrustStore;
-use ambit_net::{Acceptor, is_fatal};
-use ambit_telemetry::{Cut, Recorder, Reporter, WorkerRecorder};
+use ambit_telemetry::{Recorder, Reporter, WorkerRecorder};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{DialError, TunnelKey};
 use super::{Direction, Mesh, Pod, inbound, limits, outbound, plaintext};
+use tunnels::Tunnels;
 
 /// A connection to be carried.
 #[derive(Debug)]
@@ -48,25 +50,6 @@ enum Job {
     Forget {
         pod: u64,
     },
-}
-
-impl Tunnels {
-    fn cut_revoked(&mut self, trust: &TrustStore) {
-        let revoked: Vec<TunnelKey> = self
-            .chains
-            .iter()
-            .filter(|(_, chain)| trust.revoked(chain))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in revoked {
-            self.chains.remove(&key);
-            self.pool.retire_where(|pooled| *pooled == key);
-            let cut = self.pod.connections.cut_where(Cut::Revoked, |live| {
-                live.direction == Direction::Outbound && live.via == Some(key.to)
-            });
-            tracing::warn!(to = %key.to, cut, "the certificate of a tunnel's other end was revoked");
-        }
-    }
 }
 
 /// Counts as one connection of a worker as long as it lives.
@@ -163,45 +146,30 @@ pub struct Worker {
     tunnels: RefCell<HashMap<u64, Tunnels>>,
 }
 
-/// The tunnels that a pod has opened, on one thread.
-struct Tunnels {
-    pod: Arc<Pod>,
-    pool: Pool<TunnelKey, DialError>,
-    /// What the other end of each has presented, to find it on a revocation list later.
-    chains: HashMap<TunnelKey, Vec<CertificateDer<'static>>>,
-}
-
 impl Worker {
     /// The tunnels that a pod has opened, on this thread.
     #[must_use]
     pub fn pool(&self, pod: &Arc<Pod>) -> Pool<TunnelKey, DialError> {
         let mut tunnels = self.tunnels.borrow_mut();
-        let tunnels = tunnels.entry(pod.id).or_insert_with(|| Tunnels {
-            pod: Arc::clone(pod),
-            pool: Pool::new(self.mesh.settings.tunnel.clone()),
-            chains: HashMap::new(),
-        });
-        tunnels.pool.clone()
+        let tunnels = tunnels
+            .entry(pod.id)
+            .or_insert_with(|| Tunnels::new(pod, &self.mesh.settings.tunnel));
+        tunnels.pool()
     }
 
     /// Remembers who answered at the other end of a new tunnel.
     pub fn note_chain(&self, pod: &Pod, key: &TunnelKey, chain: &[CertificateDer<'static>]) {
-        let mut tunnels = self.tunnels.borrow_mut();
-        let Some(tunnels) = tunnels.get_mut(&pod.id) else {
-            return;
-        };
-        let chains = &mut tunnels.chains;
-        if chains.len() >= limits::REMEMBERED_CHAINS
-            && let Some(any) = chains.keys().next().cloned()
-        {
-            // Most likely of a tunnel that is closed; if not, its revocation goes unnoticed.
-            chains.remove(&any);
+        let noted = self
+            .tunnels
+            .borrow_mut()
+            .get_mut(&pod.id)
+            .is_none_or(|tunnels| tunnels.note_chain(key, chain));
+        if !noted {
             self.mesh
                 .metrics
                 .connections
                 .count_crl_untracked(Reporter::Source);
         }
-        chains.insert(key.clone(), chain.to_vec());
     }
 
     /// Cuts what goes through tunnels whose other end was revoked, whenever the lists change.
@@ -224,7 +192,7 @@ impl Worker {
                 listener,
             } => {
                 let tracker = pod.tasks.clone();
-                let accepting = accept(Rc::clone(self), pod, direction, listener);
+                let accepting = accept::until_drained(Rc::clone(self), pod, direction, listener);
                 drop(tokio::task::spawn_local(tracker.track_future(accepting)));
             }
             Job::Forget { pod } => drop(self.tunnels.borrow_mut().remove(&pod)),
@@ -274,60 +242,6 @@ impl Worker {
         } else if to.jobs.send(Job::Carry(arrival)).await.is_err() {
             tracing::debug!("a connection came while the data threads were ending");
         }
-    }
-}
-
-/// Accepts until the pod drains.
-async fn accept(worker: Rc<Worker>, pod: Arc<Pod>, direction: Direction, listener: TcpListener) {
-    let acceptor = match Acceptor::new(listener) {
-        Ok(acceptor) => acceptor,
-        Err(error) => {
-            tracing::error!(%error, pod = %pod.full_name(), ?direction, "cannot accept");
-            return;
-        }
-    };
-    let mut drain = std::pin::pin!(pod.drain.cancelled());
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut drain => return take_queued(&worker, &pod, direction, &acceptor).await,
-            accepted = acceptor.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                worker
-                    .deal(&pod, direction, stream, ambit_net::canonical(peer))
-                    .await;
-            }
-            Err(error) if is_fatal(&error) => {
-                tracing::error!(%error, pod = %pod.full_name(), ?direction, "listener lost");
-                return;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "accept failed");
-                tokio::time::sleep(limits::ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Takes what waits in the accept queue already: closing the listener would reset it.
-async fn take_queued(
-    worker: &Rc<Worker>,
-    pod: &Arc<Pod>,
-    direction: Direction,
-    acceptor: &Acceptor,
-) {
-    loop {
-        let queued = tokio::select! {
-            biased;
-            queued = acceptor.accept() => queued,
-            () = std::future::ready(()) => return,
-        };
-        let Ok((stream, peer)) = queued else { return };
-        worker
-            .deal(pod, direction, stream, ambit_net::canonical(peer))
-            .await;
     }
 }
 
