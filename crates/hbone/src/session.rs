@@ -356,11 +356,15 @@ impl Session {
     }
 }
 
-/// Whether credit is to be given back to the peer: half a window of it, or as much as the peer has
-/// left. The second matters when most of a window is held by streams that nobody reads: the rest
-/// must not wait for half of the whole.
+/// Credit kept back at most: one frame for every so many bytes costs nothing, and a peer whose
+/// window is used up by bulk gets to send something else soon.
+const GRANT: u32 = 1024 * 1024;
+
+/// Whether credit is to be given back to the peer: enough of it to be worth a frame, or as much as
+/// the peer has left. The second matters when most of a window is held by streams that nobody
+/// reads: the rest must not wait for a part of the whole.
 fn is_grant_due(unreleased: u32, left: i64, window: u32) -> bool {
-    unreleased >= window / 2 || i64::from(unreleased) >= left
+    unreleased >= GRANT.min(window / 2) || i64::from(unreleased) >= left
 }
 
 /// Payload of the PING that marks the point after which a draining server takes no new streams.
