@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Build profile of the programs.
     #[arg(long, default_value = "dist")]
     profile: String,
+    /// Take the programs from this directory instead of building them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Only what needs no mesh: the direct figures.
     #[arg(long)]
     baseline: bool,
@@ -77,7 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.baseline {
         report.columns.push(stage::measure_direct(effort)?);
     } else {
-        let programs = workspace::build_programs(&options.profile)?;
+        let programs = match &options.programs {
+            Some(directory) => directory.clone(),
+            None => workspace::build_programs(&options.profile)?,
+        };
         report.columns = stage::measure(&programs, effort, !options.no_cubic)?;
         if !options.no_controller {
             report.control = control::measure(&programs, options.quick)?;

@@ -7,6 +7,7 @@ mod narration;
 mod shop;
 mod stage;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(crate) struct Options {
     /// Build profile of the programs.
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Take the programs from this directory instead of building them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 impl Options {
@@ -36,6 +40,7 @@ impl Options {
         Self {
             check: true,
             profile: "release".into(),
+            programs: None,
         }
     }
 }
@@ -50,8 +55,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "the demonstration lays out network namespaces and loads BPF programs: run it as root"
         );
     }
-    say("Building ztunnel and controller ...");
-    let programs = workspace::build_programs(&options.profile)?;
+    let programs = match &options.programs {
+        Some(directory) => directory.clone(),
+        None => {
+            say("Building ztunnel and controller ...");
+            workspace::build_programs(&options.profile)?
+        }
+    };
     if !options.check {
         catch_interrupt()?;
     }
