@@ -19,6 +19,7 @@ pub mod command;
 pub mod config;
 pub mod finding;
 pub mod limits;
+mod maps;
 pub mod metrics;
 pub mod serve;
 pub mod snapshot;

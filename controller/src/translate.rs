@@ -17,7 +17,7 @@ mod waypoints;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ use self::waypoints::Waypoints;
 use crate::api::meta::Object;
 use crate::api::{Kind, Node, Pod};
 use crate::finding::{Finding, Problem};
+use crate::maps::FastMap;
 use crate::snapshot::{Entry, MeshSettings, Snapshot};
 
 /// What the mesh is told.
@@ -48,12 +49,25 @@ pub struct Translated {
 }
 
 /// What is on a node.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct NodeContent {
-    /// Pods to capture, sorted by uid.
+    /// Pods to capture, in the order of the snapshot.
     pub enrolled: Vec<Arc<EnrolledPod>>,
-    /// Identities its agent may ask certificates for.
-    pub identities: BTreeSet<Identity>,
+    /// Its workloads: what its agent may ask certificates for.
+    pub workloads: Vec<Arc<Workload>>,
+}
+
+impl NodeContent {
+    /// Whether a workload with this identity is here.
+    #[must_use]
+    pub fn has_identity(&self, identity: &Identity) -> bool {
+        let is = |workload: &Arc<Workload>| {
+            workload.service_account == identity.service_account
+                && workload.namespace == identity.namespace
+                && workload.trust_domain == identity.trust_domain
+        };
+        self.workloads.iter().any(is)
+    }
 }
 
 /// A pod to capture.
@@ -94,8 +108,9 @@ pub fn translate(snapshot: &Snapshot) -> Translated {
 #[derive(Debug, Default)]
 pub struct Translator {
     shared: Option<Arc<Shared>>,
-    contexts: HashMap<String, Arc<Context>>,
-    pods: HashMap<usize, Remembered>,
+    contexts: FastMap<String, Arc<Context>>,
+    pods: FastMap<usize, Remembered>,
+    generation: u64,
 }
 
 /// A pod, all it was translated from, and the result. Holding the objects keeps their addresses
@@ -107,6 +122,8 @@ struct Remembered {
     node: Option<Arc<Node>>,
     shared: Arc<Shared>,
     result: pods::Translated,
+    /// The run that saw it last.
+    generation: u64,
 }
 
 impl Remembered {
@@ -133,7 +150,7 @@ impl Translator {
         let plan = services::plan(snapshot, &snapshot.mesh);
         let shared = self.share(snapshot);
         let contexts = self.contexts(snapshot, &overlaps, &plan);
-        let nodes: HashMap<&str, &Arc<Node>> = snapshot
+        let nodes: FastMap<&str, &Arc<Node>> = snapshot
             .nodes
             .iter()
             .map(|node| (node.metadata.name.as_str(), &node.object))
@@ -150,9 +167,6 @@ impl Translator {
         run.machines(&overlaps, &plan, &mut out);
         run.services(&overlaps, &plan, &mut out);
         run.policies(&mut out);
-        for content in out.nodes.values_mut() {
-            content.enrolled.sort();
-        }
         self.contexts = contexts;
         self.shared = Some(shared);
         out
@@ -175,7 +189,7 @@ impl Translator {
         snapshot: &Snapshot,
         overlaps: &overlap::Overlaps,
         plan: &services::Plan,
-    ) -> HashMap<String, Arc<Context>> {
+    ) -> FastMap<String, Arc<Context>> {
         let mut inputs = gather(snapshot, overlaps, plan);
         let root_name = &snapshot.mesh.root_namespace;
         let build =
@@ -189,7 +203,7 @@ impl Translator {
             inputs.remove(root_name.as_str()).unwrap_or_default(),
             None,
         );
-        let mut contexts: HashMap<String, Arc<Context>> = inputs
+        let mut contexts: FastMap<String, Arc<Context>> = inputs
             .into_iter()
             .map(|(name, inputs)| (name.to_owned(), build(name, inputs, Some(&root))))
             .collect();
@@ -198,30 +212,33 @@ impl Translator {
     }
 
     fn pods(&mut self, run: &Run<'_>, overlaps: &overlap::Overlaps, out: &mut Translated) {
-        let mut remembered = HashMap::with_capacity(run.snapshot.pods.len());
+        self.generation += 1;
+        let generation = self.generation;
         for (index, entry) in run.snapshot.pods.iter().enumerate() {
             if overlaps.pods.contains(&index) {
                 continue;
             }
             let pod = &entry.object;
-            let address = Arc::as_ptr(pod) as usize;
             let context = run.context(&pod.metadata.namespace);
             let node = run.nodes.get(pod.spec.node_name.as_str()).copied();
-            let known = self.pods.remove(&address);
-            let found = match known.filter(|known| known.is_of(context, node, run.shared)) {
-                Some(known) => known,
-                None => Remembered {
-                    result: pods::translate(pod, context, node.map(|node| &**node), run.shared),
-                    pod: Arc::clone(pod),
-                    context: Arc::clone(context),
-                    node: node.cloned(),
-                    shared: Arc::clone(run.shared),
-                },
+            let translate = || Remembered {
+                result: pods::translate(pod, context, node.map(|node| &**node), run.shared),
+                pod: Arc::clone(pod),
+                context: Arc::clone(context),
+                node: node.cloned(),
+                shared: Arc::clone(run.shared),
+                generation,
             };
-            add_pod(entry, &found, out);
-            remembered.insert(address, found);
+            let address = Arc::as_ptr(pod) as usize;
+            let found = self.pods.entry(address).or_insert_with(translate);
+            if !found.is_of(context, node, run.shared) {
+                *found = translate();
+            }
+            found.generation = generation;
+            add_pod(entry, found, out);
         }
-        self.pods = remembered;
+        self.pods
+            .retain(|_, remembered| remembered.generation == generation);
     }
 }
 
@@ -242,7 +259,7 @@ fn add_pod(entry: &Entry<Pod>, found: &Remembered, out: &mut Translated) {
         content
             .enrolled
             .extend(found.result.enrolled.iter().map(Arc::clone));
-        content.identities.insert(workload.identity());
+        content.workloads.push(Arc::clone(workload));
     }
     out.workloads.push(Arc::clone(workload));
 }
@@ -252,8 +269,8 @@ fn gather<'a>(
     snapshot: &'a Snapshot,
     overlaps: &overlap::Overlaps,
     plan: &services::Plan,
-) -> HashMap<&'a str, Inputs> {
-    let mut inputs: HashMap<&str, Inputs> = HashMap::new();
+) -> FastMap<&'a str, Inputs> {
+    let mut inputs: FastMap<&str, Inputs> = FastMap::default();
     for namespace in &snapshot.namespaces {
         inputs
             .entry(&namespace.object.metadata.name)
@@ -309,8 +326,8 @@ fn gather<'a>(
 struct Run<'a> {
     snapshot: &'a Snapshot,
     shared: &'a Arc<Shared>,
-    contexts: &'a HashMap<String, Arc<Context>>,
-    nodes: &'a HashMap<&'a str, &'a Arc<Node>>,
+    contexts: &'a FastMap<String, Arc<Context>>,
+    nodes: &'a FastMap<&'a str, &'a Arc<Node>>,
 }
 
 impl Run<'_> {

@@ -197,10 +197,13 @@ impl Hub {
             changes
         };
         self.0.nodes.send_if_modified(|nodes| {
-            let changed = **nodes != translated.nodes;
-            if changed {
-                *nodes = Arc::new(translated.nodes.clone());
-            }
+            // Only what concerns capture is news; the workloads are looked up when asked for.
+            let same = |(old, new): ((&NodeName, &NodeContent), (&NodeName, &NodeContent))| {
+                old.0 == new.0 && old.1.enrolled == new.1.enrolled
+            };
+            let changed = nodes.len() != translated.nodes.len()
+                || !nodes.iter().zip(&translated.nodes).all(same);
+            *nodes = Arc::new(translated.nodes.clone());
             changed
         });
         changes
@@ -225,7 +228,7 @@ impl Hub {
             .nodes
             .borrow()
             .get(node)
-            .is_some_and(|content| content.identities.contains(identity))
+            .is_some_and(|content| content.has_identity(identity))
     }
 
     /// Number of resources by type.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use ambit_model::NodeName;
 
 use super::resource::{Resource, Source};
+use crate::maps::FastMap;
 
 /// The resources of one type.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    by_name: HashMap<Arc<str>, Slot>,
+    by_name: FastMap<Arc<str>, Slot>,
     by_alias: HashMap<Arc<str>, Arc<str>>,
     by_node: HashMap<NodeName, HashSet<Arc<str>>>,
     members: HashMap<String, HashSet<Arc<str>>>,

@@ -1,13 +1,14 @@
 //! Addresses that several objects claim: the oldest object keeps them, the others are refused,
 //! since nobody could tell whose identity or policy holds there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::{pods, services};
 use crate::api::meta::Object;
 use crate::api::{Kind, ObjectMeta};
 use crate::finding::{Finding, Place, Problem};
+use crate::maps::FastMap;
 use crate::snapshot::Snapshot;
 use crate::validate::{address, range};
 
@@ -28,7 +29,7 @@ struct Holder<'a> {
     field: &'static str,
 }
 
-type Held<'a> = HashMap<(&'a str, IpAddr), Holder<'a>>;
+type Held<'a> = FastMap<(&'a str, IpAddr), Holder<'a>>;
 
 impl Overlaps {
     /// Claims addresses for an object; `false`, with a finding, when another one has them.
@@ -81,7 +82,8 @@ impl Overlaps {
 pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
     let mut overlaps = Overlaps::default();
     let default_network = snapshot.mesh.network.as_str();
-    let mut held = Held::with_capacity(snapshot.pods.len());
+    let mut held = Held::default();
+    held.reserve(snapshot.pods.len());
     let mut order: Vec<usize> = (0..snapshot.pods.len()).collect();
     // Stable: objects of one age in the order of files.
     order.sort_by_key(|i| {
@@ -133,7 +135,7 @@ pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
 }
 
 fn virtual_addresses(snapshot: &Snapshot, overlaps: &mut Overlaps) {
-    let mut held = Held::new();
+    let mut held = Held::default();
     let mut order: Vec<usize> = (0..snapshot.services.len()).collect();
     order.sort_by_key(|i| {
         snapshot.services[*i]

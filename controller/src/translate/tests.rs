@@ -145,7 +145,7 @@ fn a_pod_becomes_a_workload() {
     assert_eq!(web.node.as_str(), "a");
     let node = &translated.nodes["a"];
     assert_eq!(node.enrolled[0].uid.as_str(), "shop/web-5f-x");
-    assert!(node.identities.contains(&web.identity()));
+    assert!(node.has_identity(&web.identity()));
 }
 
 #[test]

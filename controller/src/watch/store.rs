@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::api::{AnyObject, Kind};
 use crate::finding::{Finding, Lines, Place, Problem};
+use crate::maps::FastMap;
 use crate::snapshot::{MeshSettings, RefusedPolicy, Snapshot};
 use crate::watch::documents::split;
 use crate::watch::object::{self, Document, Refusal};
@@ -134,7 +135,7 @@ impl Store {
                 mesh: Arc::clone(&self.mesh),
                 ..Snapshot::default()
             },
-            seen: HashMap::new(),
+            seen: FastMap::default(),
         };
         for (name, file) in &self.files {
             if let Some(reason) = &file.unreadable {
@@ -263,7 +264,7 @@ fn place(file: &Arc<str>, offset: u32, lines: &Arc<Lines>) -> Place {
 
 struct Builder<'a> {
     snapshot: Snapshot,
-    seen: HashMap<Key<'a>, Place>,
+    seen: FastMap<Key<'a>, Place>,
 }
 
 impl<'a> Builder<'a> {
