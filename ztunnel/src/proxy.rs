@@ -54,7 +54,13 @@ pub const DNS_PORT: u16 = 15053;
 pub const SOCKS_PORT: u16 = 15080;
 
 /// Ports of the agent in a pod: a connection to them in the pod itself would be a loop.
-const OWN_PORTS: [u16; 5] = [OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT, SOCKS_PORT, DNS_PORT];
+const OWN_PORTS: [u16; 5] = [
+    OUTBOUND_PORT,
+    INBOUND_PORT,
+    TUNNEL_PORT,
+    SOCKS_PORT,
+    DNS_PORT,
+];
 
 /// Whether `destination` is one of the agent's own listeners in a pod with these addresses.
 fn is_own_port(destination: SocketAddr) -> bool {
@@ -111,7 +117,9 @@ pub struct Mesh {
 
 impl std::fmt::Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mesh").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Mesh")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +141,10 @@ mod tests {
             ("stream", inbound::stream_size()),
         ];
         for (what, size) in sizes {
-            assert!(size <= limits::CONNECTION_FUTURE, "{what}: {size} bytes, of {sizes:?}");
+            assert!(
+                size <= limits::CONNECTION_FUTURE,
+                "{what}: {size} bytes, of {sizes:?}"
+            );
         }
     }
 }
