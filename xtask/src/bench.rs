@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Leave the controller's figures out.
     #[arg(long)]
     no_controller: bool,
+    /// Only the controller's figures.
+    #[arg(long)]
+    controller: bool,
 }
 
 /// How long and how often.
@@ -84,7 +87,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Some(directory) => directory.clone(),
             None => workspace::build_programs(&options.profile)?,
         };
-        report.columns = stage::measure(&programs, effort, !options.no_cubic)?;
+        if !options.controller {
+            report.columns = stage::measure(&programs, effort, !options.no_cubic)?;
+        }
         if !options.no_controller {
             report.control = control::measure(&programs, options.quick)?;
         }

@@ -15,6 +15,9 @@ pub use host::Host;
 
 use crate::command;
 
+/// Congestion controls that every process and namespace may choose.
+const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -162,15 +165,19 @@ impl Topology {
         Ok(())
     }
 
-    /// Sets the congestion control that new connections of every namespace use.
+    /// Sets the congestion control that new connections of every namespace use. The kernel lets
+    /// namespaces choose only among those the machine allows to all, so it is allowed meanwhile.
     ///
     /// # Errors
     /// When the kernel does not have it.
     pub fn set_congestion_control(&self, name: &str) -> Result<()> {
-        for host in self.hosts() {
-            host.sysctl("net/ipv4/tcp_congestion_control", name)?;
-        }
-        Ok(())
+        let before = std::fs::read_to_string(ALLOWED)?;
+        std::fs::write(ALLOWED, format!("{} {name}", before.trim()))
+            .with_context(|| format!("the kernel does not offer {name}"))?;
+        let set = |host: &Host| host.sysctl("net/ipv4/tcp_congestion_control", name);
+        let done = self.hosts().try_for_each(set);
+        std::fs::write(ALLOWED, before)?;
+        done
     }
 
     /// The congestion control in force.
