@@ -146,7 +146,13 @@ impl Translator {
     /// Translates a snapshot.
     pub fn translate(&mut self, snapshot: &Snapshot) -> Translated {
         let mut out = Translated::default();
-        let overlaps = overlap::find(snapshot);
+        let known = |pod: &Arc<Pod>| {
+            let remembered = self.pods.get(&(Arc::as_ptr(pod) as usize))?;
+            // The default network may be another one now.
+            let same = self.shared.as_ref()?.mesh == snapshot.mesh;
+            remembered.result.workload.as_deref().filter(|_| same)
+        };
+        let overlaps = overlap::find(snapshot, &known);
         let plan = services::plan(snapshot, &snapshot.mesh);
         let shared = self.share(snapshot);
         let contexts = self.contexts(snapshot, &overlaps, &plan);

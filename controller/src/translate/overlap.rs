@@ -3,10 +3,13 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ambit_model::Workload;
 
 use super::{pods, services};
 use crate::api::meta::Object;
-use crate::api::{Kind, ObjectMeta};
+use crate::api::{Kind, ObjectMeta, Pod};
 use crate::finding::{Finding, Place, Problem};
 use crate::maps::FastMap;
 use crate::snapshot::Snapshot;
@@ -37,10 +40,10 @@ impl Overlaps {
         &mut self,
         held: &mut Held<'a>,
         network: &'a str,
-        addresses: Vec<IpAddr>,
+        addresses: &[IpAddr],
         by: Holder<'a>,
     ) -> bool {
-        for address in &addresses {
+        for address in addresses {
             let Some(other) = held.get(&(network, *address)) else {
                 continue;
             };
@@ -57,7 +60,7 @@ impl Overlaps {
                 .push(problem.of(by.kind, &by.meta.namespace, &by.meta.name, by.place));
             return false;
         }
-        for address in addresses {
+        for address in addresses.iter().copied() {
             let Holder {
                 kind,
                 meta,
@@ -78,8 +81,12 @@ impl Overlaps {
     }
 }
 
-/// Finds all objects that claim an address of an older one.
-pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
+/// Finds all objects that claim an address of an older one. `known` has the workload of a pod that
+/// was translated before, which saves reading its addresses again.
+pub(super) fn find<'a>(
+    snapshot: &'a Snapshot,
+    known: &dyn Fn(&Arc<Pod>) -> Option<&'a Workload>,
+) -> Overlaps {
     let mut overlaps = Overlaps::default();
     let default_network = snapshot.mesh.network.as_str();
     let mut held = Held::default();
@@ -106,11 +113,19 @@ pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
             place: &entry.place,
             field: "status.podIP",
         };
-        let network = pod
-            .metadata
-            .label("topology.istio.io/network")
-            .unwrap_or(default_network);
-        if !overlaps.claim(&mut held, network, pods::addresses(pod), by) {
+        let is_free = if let Some(workload) = known(&entry.object) {
+            overlaps.claim(
+                &mut held,
+                workload.network.as_str(),
+                &workload.addresses,
+                by,
+            )
+        } else {
+            let network = pod.metadata.label("topology.istio.io/network");
+            let network = network.unwrap_or(default_network);
+            overlaps.claim(&mut held, network, &pods::addresses(pod), by)
+        };
+        if !is_free {
             overlaps.pods.insert(index);
         }
     }
@@ -125,8 +140,8 @@ pub(super) fn find(snapshot: &Snapshot) -> Overlaps {
             "" => default_network,
             network => network,
         };
-        let addresses = address(&entry.object.spec.address).into_iter().collect();
-        if !overlaps.claim(&mut held, network, addresses, by) {
+        let addresses: Vec<IpAddr> = address(&entry.object.spec.address).into_iter().collect();
+        if !overlaps.claim(&mut held, network, &addresses, by) {
             overlaps.workload_entries.insert(index);
         }
     }
@@ -153,8 +168,8 @@ fn virtual_addresses(snapshot: &Snapshot, overlaps: &mut Overlaps) {
             place: &entry.place,
             field: "spec.clusterIP",
         };
-        let addresses = services::virtual_addresses(&entry.object).collect();
-        if !overlaps.claim(&mut held, "", addresses, by) {
+        let addresses: Vec<IpAddr> = services::virtual_addresses(&entry.object).collect();
+        if !overlaps.claim(&mut held, "", &addresses, by) {
             overlaps.services.insert(index);
         }
     }

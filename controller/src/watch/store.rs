@@ -262,13 +262,21 @@ fn place(file: &Arc<str>, offset: u32, lines: &Arc<Lines>) -> Place {
     }
 }
 
+/// Where an object of some name was met first.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    file: &'a Arc<str>,
+    offset: u32,
+    lines: &'a Arc<Lines>,
+}
+
 struct Builder<'a> {
     snapshot: Snapshot,
-    seen: FastMap<Key<'a>, Place>,
+    seen: FastMap<Key<'a>, Seen<'a>>,
 }
 
 impl<'a> Builder<'a> {
-    fn add(&mut self, file: &Arc<str>, stored: &'a Stored) {
+    fn add(&mut self, file: &'a Arc<str>, stored: &'a Stored) {
         match &stored.content {
             Document::Foreign => self.snapshot.foreign += 1,
             Document::Refused(refusal) => {
@@ -279,15 +287,26 @@ impl<'a> Builder<'a> {
                 lines,
                 warnings,
             } => {
-                self.accept(object, place(file, stored.offset, lines), warnings);
+                let offset = stored.offset;
+                self.accept(
+                    object,
+                    Seen {
+                        file,
+                        offset,
+                        lines,
+                    },
+                    warnings,
+                );
             }
         }
     }
 
-    fn accept(&mut self, object: &'a AnyObject, place: Place, warnings: &[Problem]) {
+    fn accept(&mut self, object: &'a AnyObject, at: Seen<'a>, warnings: &[Problem]) {
         let key = key(object);
+        let place = place(at.file, at.offset, at.lines);
         if let Some(first) = self.seen.get(&key) {
-            let at = format!("{}:{}", first.file, first.line_of("metadata.name"));
+            let line = self::place(first.file, first.offset, first.lines).line_of("metadata.name");
+            let at = format!("{}:{line}", first.file);
             let (kind, namespace, name) = key;
             let message = format!(
                 "{name:?} is the name of another {kind}, at {at}, which stays in force; rename or remove one of them"
@@ -305,8 +324,8 @@ impl<'a> Builder<'a> {
                 .findings
                 .push(warning.clone().of(kind, namespace, name, &place));
         }
-        self.snapshot.push(object.clone(), place.clone());
-        self.seen.insert(key, place);
+        self.snapshot.push(object.clone(), place);
+        self.seen.insert(key, at);
     }
 
     /// A second policy of one name is refused like any other: what it selects is denied.
@@ -387,7 +406,7 @@ impl<'a> Builder<'a> {
 
     /// An object whose document turned bad. A policy stays too, besides the refusal that denies:
     /// the refused text may have been readable in part only and name another scope.
-    fn hold(&mut self, object: &'a AnyObject, place: &Place) {
+    fn hold(&mut self, object: &'a AnyObject, place: &'a Place) {
         let key = key(object);
         if self.seen.contains_key(&key) {
             return;
@@ -399,7 +418,19 @@ impl<'a> Builder<'a> {
             }
         }
         self.snapshot.push(object.clone(), place.clone());
-        self.seen.insert(key, place.clone());
+        let Place {
+            file,
+            offset,
+            lines,
+        } = place;
+        self.seen.insert(
+            key,
+            Seen {
+                file,
+                offset: *offset,
+                lines,
+            },
+        );
     }
 }
 
