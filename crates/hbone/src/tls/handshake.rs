@@ -205,9 +205,12 @@ impl Handshake {
     /// Tells the peer why, as far as the transport takes it at once: the handshake has failed
     /// either way.
     fn send_alert<IO: Transport, S: Session>(&mut self, io: &mut IO, session: &mut S) {
-        // rustls keeps references into what it was given, so it must be given the same again, and it
-        // answers with the error as long as there are messages left in it.
+        // rustls keeps references into what it was given, so it must be given the same again. Asked
+        // once more than it has to say, it would read on in what it has refused.
         for _ in 0..MAX_ALERT_STEPS {
+            if !session.common().wants_write() {
+                break;
+            }
             let UnbufferedStatus { discard, state, .. } = session.step(&mut self.incoming);
             match state {
                 Ok(ConnectionState::EncodeTlsData(data)) => {

@@ -112,19 +112,25 @@ fn plaintext_and_garbage_are_named_so() {
             assert_eq!(accept_tls(far).await.err(), Some(Error::PeerPlaintext));
         });
     }
+    // A message that is none; a record longer than records may be, with more behind it.
+    for bytes in [
+        &[22, 3, 1, 0, 8, 1, 0, 0, 4, 1, 2, 3, 4][..],
+        &[22, 3, 1, 255, 255, 7, 7, 7, 7],
+    ] {
+        sim(async {
+            let (mut near, far) = duplex(4096);
+            near.write_all(bytes).await.unwrap();
+            assert!(matches!(
+                accept_tls(far).await.err(),
+                Some(Error::PeerTls(_))
+            ));
+            // The peer is told why by an alert.
+            let mut alert = [0; 7];
+            near.read_exact(&mut alert).await.unwrap();
+            assert_eq!(alert[0], 21);
+        });
+    }
     sim(async {
-        let (mut near, far) = duplex(4096);
-        near.write_all(&[22, 3, 1, 0, 8, 1, 0, 0, 4, 1, 2, 3, 4])
-            .await
-            .unwrap();
-        assert!(matches!(
-            accept_tls(far).await.err(),
-            Some(Error::PeerTls(_))
-        ));
-        // The peer is told why by an alert.
-        let mut alert = [0; 7];
-        near.read_exact(&mut alert).await.unwrap();
-        assert_eq!(alert[0], 21);
         let (near, far) = duplex(4096);
         drop(near);
         assert!(accept_tls(far).await.is_err());
