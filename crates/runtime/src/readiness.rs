@@ -66,9 +66,9 @@ impl Readiness {
     fn answer(&self) -> Response {
         let pending = self.pending_names();
         if pending.is_empty() {
-            return Response::text("");
+            return Response::text("ready\n");
         }
-        Response::text(format!("not ready, pending: {}", pending.join(", "))).status(500)
+        Response::text(format!("not ready, pending: {}\n", pending.join(", "))).status(500)
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         let (a, b) = (readiness.pending("a"), readiness.pending("b"));
         let answer = readiness.answer();
         assert_eq!(answer.code(), 500);
-        assert_eq!(answer.body(), b"not ready, pending: a, b");
+        assert_eq!(answer.body(), b"not ready, pending: a, b\n");
         a.done();
         assert_eq!(readiness.pending_names(), ["b"]);
         drop(b);

@@ -196,7 +196,7 @@ async fn readiness_is_served() {
     let answer = ask(&server, "GET /healthz/ready", "").await;
     assert!(answer.starts_with("HTTP/1.1 500"));
     assert!(
-        answer.ends_with("not ready, pending: zds snapshot"),
+        answer.ends_with("not ready, pending: zds snapshot\n"),
         "{answer}"
     );
     waiting.done();
