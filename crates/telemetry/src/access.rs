@@ -3,6 +3,7 @@
 use tracing::{Level, event};
 
 use crate::fold::LogEntry;
+use crate::labels::Security;
 use crate::record::{Connection, Exit, Party, Refusal};
 
 /// Writes one entry; level and format are the subscriber's business.
@@ -18,7 +19,9 @@ pub(crate) fn log(entry: &LogEntry) {
 macro_rules! line {
     ($level:ident, $connection:expr, $message:literal $(, $($extra:tt)+)?) => {{
         let c: &Connection = $connection;
-        let (source, destination) = (Names::of(&c.source), Names::of(&c.destination));
+        let proved = c.security == Security::MutualTls;
+        let source = Names::of(&c.source, proved);
+        let destination = Names::of(&c.destination, proved);
         event!(
             target: "access",
             Level::$level,
@@ -71,8 +74,21 @@ fn closed(exit: &Exit) {
 }
 
 fn refused(refusal: &Refusal) {
-    let error = refusal.outcome.error.as_deref();
-    line!(WARN, &refusal.connection, "connection failed", error);
+    let (connection, error) = (&refusal.connection, refusal.outcome.error.as_deref());
+    if refusal.is_early() {
+        line!(WARN, connection, "connection failed", error);
+        return;
+    }
+    let duration = format!("{}ms", refusal.duration.as_millis());
+    line!(
+        ERROR,
+        connection,
+        "connection complete",
+        bytes_sent = 0_u64,
+        bytes_recv = 0_u64,
+        duration = duration.as_str(),
+        error
+    );
 }
 
 /// One DNS query, target `dns`.
@@ -94,8 +110,10 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(party: &'a Party) -> Self {
-        let identity = party.identity.as_ref().map(ToString::to_string);
+    /// An identity is only worth naming where it was proved.
+    fn of(party: &'a Party, proved: bool) -> Self {
+        let identity = party.identity.as_ref().filter(|_| proved);
+        let identity = identity.map(ToString::to_string);
         let workload = party.workload.as_deref();
         let declared = party.declared.as_deref();
         let pick = |known: Option<&'a str>, said: Option<&'a str>| {

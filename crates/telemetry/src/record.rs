@@ -291,4 +291,17 @@ pub(crate) struct Exit {
 pub(crate) struct Refusal {
     pub(crate) connection: Connection,
     pub(crate) outcome: Outcome,
+    pub(crate) duration: Duration,
+}
+
+impl Refusal {
+    /// Nothing was settled of it yet: neither where it goes, nor who is asking.
+    pub(crate) const fn is_early(&self) -> bool {
+        match (self.connection.reporter, self.outcome.flag) {
+            (_, ResponseFlag::None) => true,
+            (Reporter::Source, _)
+            | (Reporter::Destination, ResponseFlag::Deny | ResponseFlag::Connect) => false,
+            (Reporter::Destination, _) => true,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -59,11 +59,12 @@ impl WorkerRecorder {
         ConnectionRecord::open(self.clone(), connection)
     }
 
-    /// Reports a connection refused before it counted as open.
-    pub fn refuse(&self, connection: Connection, outcome: Outcome) {
+    /// Reports a connection that arrived at `since` and was refused before it counted as open.
+    pub fn refuse(&self, connection: Connection, outcome: Outcome, since: Instant) {
         self.send(Event::Refused(Box::new(Refusal {
             connection,
             outcome,
+            duration: since.elapsed(),
         })));
     }
 

@@ -296,6 +296,12 @@ fn logged(json: bool) -> String {
         ResponseFlag::Connect,
         "refused\nforged line",
     ));
+    let began = std::time::Instant::now();
+    let mut clear = connection(Reporter::Destination);
+    clear.security = Security::Unknown;
+    worker.refuse(clear, Outcome::failed(ResponseFlag::Deny, "no"), began);
+    let lost = connection(Reporter::Source);
+    worker.refuse(lost, Outcome::failed(ResponseFlag::None, "where?"), began);
     tracing::subscriber::with_default(subscriber, || recorder.log_here());
     sink.flush();
     let bytes = page.0.lock().clone();
@@ -306,7 +312,7 @@ fn logged(json: bool) -> String {
 fn the_text_log_is_as_known() {
     let log = logged(false);
     let lines: Vec<_> = log.lines().collect();
-    assert_eq!(lines.len(), 2, "{log}");
+    assert_eq!(lines.len(), 4, "{log}");
     let parts: Vec<_> = lines[0].split('\t').collect();
     assert_eq!(parts[1..4], ["info", "access", "connection complete"]);
     let fields = parts[4];
@@ -327,6 +333,22 @@ fn the_text_log_is_as_known() {
         lines[1].ends_with(r#"error="refused\nforged line""#),
         "{}",
         lines[1]
+    );
+    let denied = lines[2];
+    assert!(
+        denied.contains("\terror\taccess\tconnection complete\t")
+            && denied.contains("bytes_sent=0 bytes_recv=0 duration=")
+            && denied.ends_with(r#"error="no""#),
+        "{denied}"
+    );
+    assert!(
+        !denied.contains("identity"),
+        "nobody proved anything: {denied}"
+    );
+    let early = lines[3];
+    assert!(
+        early.contains("\twarn\taccess\tconnection failed\t") && !early.contains("bytes_sent"),
+        "{early}"
     );
 }
 

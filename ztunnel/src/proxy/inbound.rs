@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ambit_hbone::Request;
 use ambit_identity::{PeerError, peer_identity};
@@ -48,6 +49,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         load,
         ..
     } = arrival;
+    let since = Instant::now();
     // Without an address the connection is gone already, which accepting will tell.
     let local = stream.local_addr().map_or(peer, ambit_net::canonical);
     let accepted = tokio::select! {
@@ -58,7 +60,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
     };
     let (inner, identity) = match accepted {
         Ok(parts) => parts,
-        Err(failure) => return report(&worker, &pod, (peer, local), &failure),
+        Err(failure) => return report(&worker, &pod, (peer, local), since, &failure),
     };
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let tunnel = Rc::new(Tunnel {
@@ -157,6 +159,7 @@ fn report(
     worker: &Worker,
     pod: &Arc<Pod>,
     (peer, local): (SocketAddr, SocketAddr),
+    since: Instant,
     failure: &Failure,
 ) {
     let answer = failure.answer();
@@ -181,9 +184,8 @@ fn report(
         tunnel: None,
         service: None,
     };
-    worker
-        .recorder
-        .refuse(about, Outcome::failed(answer.flag, Chain(failure)));
+    let outcome = Outcome::failed(answer.flag, Chain(failure));
+    worker.recorder.refuse(about, outcome, since);
 }
 
 /// What the task of one stream holds, in bytes.

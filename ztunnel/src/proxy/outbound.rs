@@ -36,7 +36,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             return;
         }
     };
-    let mut about = Box::new(unknown(&pod, peer));
+    let (mut about, since) = (Box::new(unknown(&pod, peer)), Instant::now());
     // Boxed: what opening needs (a TLS handshake, at worst) is given back before bytes flow.
     match Box::pin(open(&worker, &pod, &stream, &mut about)).await {
         Ok((remote, live)) => {
@@ -51,8 +51,11 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         }
         Err(failure) => {
             reset(stream);
+            if let Failure::SelfCall(to) = failure {
+                about.destination_address = to;
+            }
             let outcome = Outcome::failed(failure.answer().flag, Chain(&failure));
-            worker.recorder.refuse(*about, outcome);
+            worker.recorder.refuse(*about, outcome, since);
         }
     }
 }

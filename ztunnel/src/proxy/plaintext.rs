@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ambit_net::copy::TcpEnd;
 use ambit_net::{ConnectError, Hop as Leg, Source, connect};
@@ -33,6 +33,7 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
             return;
         }
     };
+    let since = Instant::now();
     let mut about = Box::new(Connection {
         reporter: Reporter::Destination,
         security: Security::Unknown,
@@ -59,8 +60,11 @@ pub async fn serve(worker: Rc<Worker>, arrival: Arrival) {
         }
         Err(failure) => {
             reset(stream);
+            if let Failure::SelfCall(to) = failure {
+                about.destination_address = to;
+            }
             let outcome = Outcome::failed(failure.answer().flag, Chain(&failure));
-            worker.recorder.refuse(*about, outcome);
+            worker.recorder.refuse(*about, outcome, since);
         }
     }
 }

@@ -338,6 +338,7 @@ impl Seed {
                 return;
             }
         };
+        self.mesh.metrics.watch_runtime(runtime.handle().clone());
         let worker = Rc::new(Worker {
             mesh: self.mesh,
             recorder: self.recorder,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ambit_hbone::Request;
 use ambit_model::{NetworkAddress, Workload};
@@ -26,10 +26,11 @@ use crate::proxy::{Direction, Failure, Live, is_own_port, outbound, proxy_protoc
 
 /// Carries one stream.
 pub(super) async fn serve(tunnel: Rc<Tunnel>, request: Request, load: Load) {
+    let since = Instant::now();
     let mut about = Box::new(unknown(&tunnel, request.headers()));
     let (application, ticket) = match open(&tunnel, &request, &mut about).await {
         Ok(opened) => opened,
-        Err(failure) => return refuse(&tunnel, request, *about, &failure),
+        Err(failure) => return refuse(&tunnel, request, (*about, since), &failure),
     };
     let record = tunnel.worker.recorder.open(*about);
     match request.accept(response(&tunnel, record.connection())) {
@@ -213,7 +214,12 @@ fn response(tunnel: &Tunnel, about: &Connection) -> HeaderMap {
 }
 
 /// Answers a stream that is not carried, and records it.
-fn refuse(tunnel: &Tunnel, request: Request, about: Connection, failure: &Failure) {
+fn refuse(
+    tunnel: &Tunnel,
+    request: Request,
+    (about, since): (Connection, Instant),
+    failure: &Failure,
+) {
     let answer = failure.answer();
     if let Some(kind) = answer.peer_error {
         tunnel
@@ -226,8 +232,6 @@ fn refuse(tunnel: &Tunnel, request: Request, about: Connection, failure: &Failur
     if let Err(error) = request.refuse(answer.status, HeaderMap::new()) {
         tracing::debug!(peer = %tunnel.peer, %error, "a refused stream was gone already");
     }
-    tunnel
-        .worker
-        .recorder
-        .refuse(about, Outcome::failed(answer.flag, Chain(failure)));
+    let outcome = Outcome::failed(answer.flag, Chain(failure));
+    tunnel.worker.recorder.refuse(about, outcome, since);
 }
