@@ -131,7 +131,11 @@ pub(super) async fn own_tunnel(config: &Config, pods: &Pods) {
             dns: false,
         };
         let ports = [config.admin.metrics.port(), config.admin.readiness.port()];
-        let listen_on = bind.addresses(config.proxy.ipv6);
+        // Data listeners take one family each.
+        let mut listen_on = bind.addresses(false);
+        if config.proxy.ipv6 {
+            listen_on.extend(bind.addresses(true));
+        }
         pods.start_own(&spec, &listen_on, &ports)
             .await
             .context("own tunnel port")
