@@ -2,6 +2,7 @@
 //! opposite order. No component is configured anywhere else, and none knows another's settings.
 
 mod build;
+mod ports;
 mod serve;
 
 use std::sync::{Arc, OnceLock};

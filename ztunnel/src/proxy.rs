@@ -53,6 +53,13 @@ pub const DNS_PORT: u16 = 15053;
 /// Where SOCKS5 is served by the reference.
 pub const SOCKS_PORT: u16 = 15080;
 
+/// Whether an address could not be listened on because there is no IPv6.
+pub(crate) fn lacks_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let reason = Errno::from_io_error(error);
+    address.is_ipv6() && matches!(reason, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
 /// Ports of the agent in a pod: a connection to them in the pod itself would be a loop.
 const OWN_PORTS: [u16; 5] = [
     OUTBOUND_PORT,

@@ -11,7 +11,7 @@ use ambit_telemetry::{Metrics, OPENMETRICS, Recorder};
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::Process;
+use super::{Process, ports};
 use crate::admin::{self, View};
 use crate::capture::{
     Ebpf, Interception, InterceptionError, PodInfo, PodRuntime, PodSpec, Redirected, Registry,
@@ -291,10 +291,7 @@ pub(super) async fn http(
     ];
     let mut servers = Vec::new();
     for (bind, router) in binds.into_iter().zip(routers) {
-        for address in bind.addresses(six) {
-            let server = Server::bind(address, router.clone()).await;
-            servers.push(server.with_context(|| format!("cannot listen on {address}"))?);
-        }
+        servers.extend(ports::open(bind, six, &router).await?);
     }
     Ok(servers)
 }

@@ -18,7 +18,9 @@ use tokio_util::task::TaskTracker;
 
 use super::pod::Redirect;
 use super::workers::Dealer;
-use super::{Direction, INBOUND_PORT, Mesh, OUTBOUND_PORT, Pod, TUNNEL_PORT, limits};
+use super::{
+    Direction, INBOUND_PORT, Mesh, OUTBOUND_PORT, Pod, TUNNEL_PORT, lacks_ipv6, limits,
+};
 use crate::capture::{InboundListeners, PodRuntime, PodSpec, StartError, StartedPod, StopReason};
 
 /// All served pods.
@@ -65,7 +67,9 @@ impl Pods {
         let pod = self.new_pod(spec, Redirect::None, ports)?;
         let opened = async {
             for address in listen_on {
-                let listener = self.listen(&pod, Direction::InboundTunnel, *address)?;
+                let Some(listener) = self.listen(&pod, Direction::InboundTunnel, *address)? else {
+                    continue;
+                };
                 self.accept(&pod, Direction::InboundTunnel, listener)
                     .await?;
             }
@@ -118,7 +122,9 @@ impl Pods {
         ] {
             for host in self.wildcards() {
                 let address = SocketAddr::new(host, port_of(direction));
-                let listener = self.listen(pod, direction, address)?;
+                let Some(listener) = self.listen(pod, direction, address)? else {
+                    continue;
+                };
                 if direction == Direction::InboundPlaintext {
                     let copy = listener.try_clone().map_err(|e| listen_error(address, e))?;
                     let place = if host.is_ipv6() {
@@ -143,20 +149,27 @@ impl Pods {
         std::iter::once(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).chain(six)
     }
 
+    /// A listener; `None` for IPv6 where the namespace has none.
     fn listen(
         &self,
         pod: &Pod,
         direction: Direction,
         address: SocketAddr,
-    ) -> Result<TcpListener, StartError> {
+    ) -> Result<Option<TcpListener>, StartError> {
         let hop = match direction {
             Direction::Outbound => Hop::Loopback,
             Direction::InboundPlaintext | Direction::InboundTunnel => Hop::Network,
         };
         let transparent = direction == Direction::InboundPlaintext;
         let options = ListenOptions { hop, transparent };
-        listen(&pod.netns, address, options, &self.mesh.settings.sockets)
-            .map_err(|source| listen_error(address, source))
+        match listen(&pod.netns, address, options, &self.mesh.settings.sockets) {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if lacks_ipv6(address, &error) => {
+                tracing::debug!(pod = %pod.full_name(), %address, %error, "no IPv6 here");
+                Ok(None)
+            }
+            Err(source) => Err(listen_error(address, source)),
+        }
     }
 
     async fn accept(
