@@ -9,7 +9,7 @@ use ambit_model::Identity;
 use crate::labels::{Reporter, ResponseFlag, Security};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::record::{Connection, Exit, Outcome, Party, Refusal, Shared};
+use crate::record::{Connection, Declared, Exit, Outcome, Party, Refusal, Shared};
 use crate::recorder::Event;
 use crate::traffic::{Count, Series, TrafficLabels, TrafficMetrics};
 
@@ -38,8 +38,9 @@ struct Live {
     received: u64,
 }
 
-/// The addresses of the shared objects a label set is made from. The cached entry keeps those
-/// objects alive, so that an address cannot come to mean another object.
+/// What a label set is made from: shared objects by their address (the cached entry keeps them
+/// alive, so that an address cannot come to mean another object), what every connection brings
+/// anew by its value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct CacheKey {
     reporter: Reporter,
@@ -53,8 +54,9 @@ struct CacheKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PartyKey {
     workload: usize,
-    declared: usize,
-    // By value: every tunnel parses its peer's identity anew.
+    /// Parsed anew for every connection; it makes labels only where there is no workload.
+    declared: Option<Arc<Declared>>,
+    /// Parsed anew for every tunnel.
     identity: Option<Arc<Identity>>,
 }
 
@@ -216,7 +218,10 @@ impl PartyKey {
     fn new(party: &Party) -> Self {
         Self {
             workload: address(party.workload.as_ref()),
-            declared: address(party.declared.as_ref()),
+            declared: match party.workload {
+                Some(_) => None,
+                None => party.declared.clone(),
+            },
             identity: party.identity.clone(),
         }
     }
@@ -224,4 +229,47 @@ impl PartyKey {
 
 fn address<T>(object: Option<&Arc<T>>) -> usize {
     object.map_or(0, |o| Arc::as_ptr(o) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ambit_model::Workload;
+
+    fn connection(workload: Option<Arc<Workload>>, declared: &str) -> Connection {
+        let declared = Declared {
+            workload: declared.into(),
+            ..Declared::default()
+        };
+        let address = "10.0.0.1:80".parse().unwrap();
+        Connection {
+            reporter: Reporter::Source,
+            security: Security::MutualTls,
+            source: Party::default(),
+            source_address: address,
+            destination: Party {
+                workload,
+                declared: Some(Arc::new(declared)),
+                identity: None,
+            },
+            destination_address: address,
+            tunnel: None,
+            service: None,
+        }
+    }
+
+    #[test]
+    fn label_sets_are_made_once_whatever_objects_connections_bring() {
+        let mut fold = Fold::new(Arc::new(Metrics::new("test", "0")));
+        let mut made = |connection| {
+            fold.series(&connection, ResponseFlag::None);
+            fold.cache.len()
+        };
+        let known = Arc::new(Workload::default());
+        assert_eq!(made(connection(Some(Arc::clone(&known)), "a")), 1);
+        assert_eq!(made(connection(Some(known), "b")), 1);
+        assert_eq!(made(connection(None, "a")), 2);
+        assert_eq!(made(connection(None, "a")), 2);
+        assert_eq!(made(connection(None, "b")), 3);
+    }
 }
