@@ -238,6 +238,28 @@ async fn edits_of_the_directory_reach_a_client() {
     fixture.app.stop().await;
 }
 
+/// Editors in place write beside the file under a name of their own, often in the same directory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_temporary_file_beside_the_object_hides_no_change() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token("node-a");
+    let mut client = fixture
+        .client(fixture.channel(None).await, Some(&token))
+        .await;
+    client.next().await;
+    for (i, temporary) in ["sedXyz", "A.tmp", ".a.swp", "a.yaml~"].iter().enumerate() {
+        let beside = fixture.objects.path().join(temporary);
+        std::fs::write(&beside, pod("a", &format!("10.0.1.{i}"))).unwrap();
+        std::fs::rename(&beside, fixture.objects.path().join("a.yaml")).unwrap();
+        assert_eq!(
+            client.next_names().await,
+            (names(&["a"]), vec![]),
+            "{temporary}"
+        );
+    }
+    fixture.app.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_of_a_file_is_not_read() {
     use std::io::Write as _;

@@ -54,26 +54,24 @@ pub(crate) fn scan(root: &Path, store: &mut Store) -> Result<bool, DirectoryErro
     Ok(changed)
 }
 
-/// Reads the named paths only. `None` when one of them is no plain file of a kind that counts, so
-/// that only comparing everything can tell.
+/// Reads the named paths if each of them is a plain file; `None`, with nothing read, when one is
+/// something else, so that only comparing everything can tell.
 pub(crate) fn refresh(root: &Path, paths: &BTreeSet<PathBuf>, store: &mut Store) -> Option<bool> {
-    let mut changed = false;
+    let mut wanted = Vec::new();
     for path in paths {
         let name = name_of(root, path)?;
-        let known = store.files().any(|file| **file == *name);
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() && counts(path) => {
-                changed |= read(root, &name, store)
-            }
+            Ok(metadata) if metadata.is_file() && counts(path) => wanted.push(name),
             Ok(metadata) if metadata.is_file() => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && known => {
-                changed |= store.remove(&name);
+            Err(error) if error.kind() == io::ErrorKind::NotFound && counts(path) => {
+                wanted.push(name);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && counts(path) => {}
+            // Gone without being an object file: it may have been a directory of them.
             _ => return None,
         }
     }
-    Some(changed)
+    let changed = wanted.iter().map(|name| read(root, name, store));
+    Some(changed.fold(false, |any, changed| any | changed))
 }
 
 fn collect(
