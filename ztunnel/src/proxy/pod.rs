@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::headers::baggage;
-use super::{Connections, Failure, Mesh, demand, limits};
+use super::{Connections, Failure, Mesh, demand, is_own_port, limits};
 
 /// How a pod's connections come to its listeners.
 #[derive(Clone, Debug)]
 pub enum Redirect {
     /// Capture programs remember where outbound ones were going; inbound ones keep their address.
+    /// A CNI agent's rules may be there too, and take what the programs do not see.
     Ebpf(OriginalDestinations),
     /// Netfilter rules that somebody else maintains.
     Netfilter,
@@ -69,9 +70,8 @@ impl Pod {
         match &self.redirect {
             Redirect::Ebpf(origins) => {
                 let local = stream.local_addr().ok()?;
-                origins
-                    .take(self.netns.cookie(), local, peer)
-                    .map(canonical)
+                let origin = origins.take(self.netns.cookie(), local, peer);
+                origin.map(canonical).or_else(|| self.redirected(stream))
             }
             Redirect::Netfilter => self.redirected(stream),
             Redirect::None => None,
@@ -82,7 +82,13 @@ impl Pod {
     #[must_use]
     pub fn inbound_destination(&self, stream: &TcpStream) -> Option<SocketAddr> {
         match &self.redirect {
-            Redirect::Ebpf(_) => stream.local_addr().ok().map(canonical),
+            Redirect::Ebpf(_) => {
+                let local = stream.local_addr().ok().map(canonical)?;
+                if is_own_port(local) {
+                    return self.redirected(stream);
+                }
+                Some(local)
+            }
             Redirect::Netfilter => self.redirected(stream),
             Redirect::None => None,
         }
