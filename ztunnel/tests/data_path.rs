@@ -317,3 +317,37 @@ async fn a_revoked_certificate_cuts_live_tunnels_at_both_ends() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn capture_and_a_cni_agents_rules_may_be_there_at_once() {
+    let (a, b) = two_pods();
+    let options = ambit_ebpf::Options {
+        directory: format!("/sys/fs/bpf/ambit-test-both-{}", std::process::id()).into(),
+        ..ambit_ebpf::Options::default()
+    };
+    let capture = ambit_ebpf::Capture::open(options).unwrap();
+    let agent = Agent::start_with(&LocalCa::new(), 1, Some(capture));
+    agent.apply(vec![
+        Change::Workload(a.workload()),
+        Change::Workload(b.workload()),
+    ]);
+    b.redirect();
+    agent.serve(&b).await;
+    for address in [b.v4, b.v6] {
+        let listener = listen(&b, address, 8080);
+        let client = connect(&a, SocketAddr::new(address, 8080)).await.unwrap();
+        let accepted = tokio::time::timeout(BOUND, listener.accept()).await;
+        let (_served, peer) = accepted.expect("it arrives").unwrap();
+        assert_eq!(peer.ip(), client.local_addr().unwrap().ip());
+    }
+}
+
+#[tokio::test]
+async fn a_port_nobody_listens_on_is_refused_at_once() {
+    let world = captured_world("closed").await;
+    for address in [world.b.v4, world.b.v6] {
+        let began = std::time::Instant::now();
+        refused(&world.a, SocketAddr::new(address, 8099)).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{address}");
+    }
+}

@@ -2,11 +2,13 @@
 //! own address: replies to such connections must come back to the agent instead of leaving for the client.
 //!
 //! A connection marked with [`ORIGINAL_SOURCE_MARK`] hands its mark on to the application's accepted socket
-//! (`tcp_fwmark_accept`), and everything with that mark is routed to loopback.
+//! (`tcp_fwmark_accept`), and everything with that mark is routed to loopback. Where nobody listens, the
+//! kernel's own refusal carries the mark too (`fwmark_reflect`); otherwise it would leave for the client.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::str::FromStr;
 
 use ambit_ebpf_common::ORIGINAL_SOURCE_MARK;
 
@@ -20,6 +22,10 @@ pub(crate) const TABLE: u32 = 0x539;
 /// Before the main table (32766), after the local one.
 pub(crate) const PRIORITY: u32 = 32_700;
 const FWMARK_ACCEPT: &str = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+const FWMARK_REFLECT: [&str; 2] = [
+    "/proc/sys/net/ipv4/fwmark_reflect",
+    "/proc/sys/net/ipv6/fwmark_reflect",
+];
 
 /// What was there before, kept in a pinned map so that any later agent can restore it.
 #[repr(C)]
@@ -28,7 +34,9 @@ pub(crate) struct Saved {
     /// Inode number of the namespace, to find it again.
     pub(crate) inode: u64,
     /// The value of `tcp_fwmark_accept`.
-    pub(crate) fwmark_accept: u32,
+    pub(crate) fwmark_accept: u16,
+    /// The values of `fwmark_reflect` for IPv4 and IPv6.
+    pub(crate) fwmark_reflect: [u8; 2],
     /// Whether rule and route for IPv6 were added.
     pub(crate) v6: u32,
 }
@@ -39,12 +47,13 @@ unsafe impl Plain for Saved {}
 /// Reads what will be changed.
 pub(crate) fn inspect(netns: BorrowedFd<'_>, addresses: &[IpAddr]) -> Result<Saved, Error> {
     let inode = netns::inode(netns).map_err(failed("inspect the namespace"))?;
-    let fwmark_accept =
-        netns::run(netns, read_fwmark_accept).map_err(failed("read net.ipv4.tcp_fwmark_accept"))?;
+    let (fwmark_accept, fwmark_reflect) =
+        netns::run(netns, read_settings).map_err(failed("read the fwmark settings"))?;
     let v6 = addresses.iter().any(|a| a.to_canonical().is_ipv6()).into();
     Ok(Saved {
         inode,
         fwmark_accept,
+        fwmark_reflect,
         v6,
     })
 }
@@ -53,7 +62,7 @@ pub(crate) fn inspect(netns: BorrowedFd<'_>, addresses: &[IpAddr]) -> Result<Sav
 pub(crate) fn set_up(netns: BorrowedFd<'_>, saved: &Saved) -> Result<(), Error> {
     let change = || {
         change_routes(Change::Add, saved)?;
-        write_fwmark_accept(1)
+        write_settings(1, [1, 1])
     };
     netns::run(netns, change).map_err(failed("add the rule and route for the original source"))
 }
@@ -62,7 +71,7 @@ pub(crate) fn set_up(netns: BorrowedFd<'_>, saved: &Saved) -> Result<(), Error> 
 pub(crate) fn restore(netns: BorrowedFd<'_>, saved: &Saved) -> Result<(), Error> {
     let change = || {
         change_routes(Change::Remove, saved)?;
-        write_fwmark_accept(saved.fwmark_accept)
+        write_settings(saved.fwmark_accept, saved.fwmark_reflect)
     };
     netns::run(netns, change).map_err(failed("remove the rule and route for the original source"))
 }
@@ -81,15 +90,36 @@ fn change_routes(change: Change, saved: &Saved) -> io::Result<()> {
     Ok(())
 }
 
-fn read_fwmark_accept() -> io::Result<u32> {
-    let text = std::fs::read_to_string(FWMARK_ACCEPT)?;
+fn read_settings() -> io::Result<(u16, [u8; 2])> {
+    let accept = read(FWMARK_ACCEPT)?;
+    let mut reflect = [0; 2];
+    for (value, path) in reflect.iter_mut().zip(FWMARK_REFLECT) {
+        *value = if_there(read(path))?.unwrap_or_default();
+    }
+    Ok((accept, reflect))
+}
+
+fn write_settings(accept: u16, reflect: [u8; 2]) -> io::Result<()> {
+    std::fs::write(FWMARK_ACCEPT, accept.to_string())?;
+    for (value, path) in reflect.into_iter().zip(FWMARK_REFLECT) {
+        if_there(std::fs::write(path, value.to_string()))?;
+    }
+    Ok(())
+}
+
+fn read<T: FromStr>(path: &str) -> io::Result<T> {
+    let text = std::fs::read_to_string(path)?;
     text.trim()
         .parse()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
 }
 
-fn write_fwmark_accept(value: u32) -> io::Result<()> {
-    std::fs::write(FWMARK_ACCEPT, value.to_string())
+/// Settings of IPv6 are missing where the kernel has none.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn failed(action: &'static str) -> impl FnOnce(io::Error) -> Error {

@@ -362,13 +362,18 @@ fn entries(directory: &Path) -> Vec<std::path::PathBuf> {
 
 /// Everything of the pod's namespace that enrolment may touch.
 fn surroundings(lab: &Lab) -> Vec<String> {
-    let setting = "/proc/sys/net/ipv4/tcp_fwmark_accept";
+    let settings = [
+        "ipv4/tcp_fwmark_accept",
+        "ipv4/fwmark_reflect",
+        "ipv6/fwmark_reflect",
+    ];
+    let setting = |name| std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap();
     vec![
         lab.pod.ip("rule"),
         lab.pod.ip("-6 rule"),
         settled(&lab.pod.ip("route show table all")),
         settled(&lab.pod.ip("-6 route show table all")),
-        lab.pod.run(|| std::fs::read_to_string(setting).unwrap()),
+        lab.pod.run(|| settings.map(setting).concat()),
         entries(lab.options.directory.parent().unwrap())
             .iter()
             .filter(|path| **path == lab.options.directory)
