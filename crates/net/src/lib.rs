@@ -28,6 +28,6 @@ pub use connect::{ConnectError, Source, connect};
 pub use listen::{Acceptor, ListenOptions, is_fatal, listen};
 pub use netns::{Inode, Netns};
 pub use original::{canonical, redirected_from};
-pub use process::raise_open_files;
+pub use process::{raise_open_files, trim_memory, tune_memory};
 pub use settings::{Hop, Keepalive, PACKET_MARK, SocketSettings};
 pub use udp::bind_udp;
