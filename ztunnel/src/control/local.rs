@@ -146,7 +146,18 @@ struct LocalService {
     ports: BTreeMap<u16, u16>,
     subject_alt_names: Vec<String>,
     waypoint: Option<LocalGateway>,
+    load_balancer: LocalLoadBalancer,
+    ip_families: String,
+    visibility: String,
     canonical: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+struct LocalLoadBalancer {
+    routing_preferences: Vec<String>,
+    mode: String,
+    health_policy: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -187,7 +198,9 @@ enum LocalString {
 
 #[cfg(test)]
 mod tests {
-    use ambit_model::{NetworkAddress, PolicyKey, ServiceKey, TunnelProtocol, WorkloadUid};
+    use ambit_model::{
+        LoadBalancingMode, NetworkAddress, PolicyKey, ServiceKey, TunnelProtocol, WorkloadUid,
+    };
     use ambit_state::Settings;
 
     use super::*;
@@ -215,6 +228,8 @@ services:
   hostname: example.com
   vips: ["/127.10.0.1", "other/127.10.0.2"]
   ports: {80: 8080}
+  loadBalancer: {routingPreferences: [Region, Zone], mode: Failover, healthPolicy: AllowAll}
+  ipFamilies: Dual
 policies:
 - name: deny-9999
   namespace: default
@@ -235,6 +250,9 @@ policies:
         assert_eq!(workload.tunnel, TunnelProtocol::Hbone);
         let key = ServiceKey::new("default", "example.com");
         assert_eq!(reader.endpoints(&key).len(), 1);
+        let balancing = &reader.find_service_by_key(&key).unwrap().load_balancing;
+        assert_eq!(balancing.mode, LoadBalancingMode::Failover);
+        assert_eq!(balancing.preference.len(), 2);
         let address = NetworkAddress {
             network: "".into(),
             address: "::2".parse().unwrap(),

@@ -8,8 +8,8 @@ use ambit_state::Change;
 use ipnet::IpNet;
 
 use super::{
-    File, LocalError, LocalGateway, LocalMatch, LocalPolicy, LocalService, LocalString,
-    LocalWorkload,
+    File, LocalError, LocalGateway, LocalLoadBalancer, LocalMatch, LocalPolicy, LocalService,
+    LocalString, LocalWorkload,
 };
 
 pub(super) fn changes(file: File) -> Result<Vec<Change>, LocalError> {
@@ -182,8 +182,45 @@ fn service(local: LocalService) -> Result<proto::Service, String> {
         ports: ports(local.ports),
         subject_alt_names: local.subject_alt_names,
         waypoint: local.waypoint.map(gateway).transpose()?,
+        load_balancing: Some(load_balancing(&local.load_balancer)?),
+        ip_families: one_of(
+            "ipFamilies",
+            &local.ip_families,
+            &[("Automatic", 0), ("IPv4", 1), ("IPv6", 2), ("Dual", 3)],
+        )?,
+        visibility: one_of(
+            "visibility",
+            &local.visibility,
+            &[("Public", 0), ("Namespace", 1)],
+        )?,
         canonical: local.canonical,
         ..proto::Service::default()
+    })
+}
+
+fn load_balancing(local: &LocalLoadBalancer) -> Result<proto::LoadBalancing, String> {
+    let scopes = [
+        ("Region", 1),
+        ("Zone", 2),
+        ("Subzone", 3),
+        ("Node", 4),
+        ("Cluster", 5),
+        ("Network", 6),
+    ];
+    let modes = [
+        ("Standard", 0),
+        ("Strict", 1),
+        ("Failover", 2),
+        ("Passthrough", 3),
+    ];
+    let health = [("OnlyHealthy", 0), ("AllowAll", 1)];
+    let preferences = local.routing_preferences.iter();
+    Ok(proto::LoadBalancing {
+        routing_preference: preferences
+            .map(|scope| one_of("routingPreferences", scope, &scopes))
+            .collect::<Result<_, _>>()?,
+        mode: one_of("mode", &local.mode, &modes)?,
+        health_policy: one_of("healthPolicy", &local.health_policy, &health)?,
     })
 }
 
