@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_runtime::admin::LogControl;
 use ambit_telemetry::{LogHandle, LogOptions, Metrics, logging};
 use anyhow::Context;
 use ztunnel::app::{App, Process};
 use ztunnel::config::Config;
+
+/// How often memory that is free is looked for.
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The log, as the admin server changes it.
 struct Log(LogHandle);
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
+    ambit_net::tune_memory();
     let config = Config::from_environment()?;
     let metrics = Arc::new(Metrics::new("ztunnel", env!("CARGO_PKG_VERSION")));
     let options = LogOptions {
@@ -58,7 +63,22 @@ fn run() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the control thread's runtime")?;
-    let ended = runtime.block_on(async { App::start(config, process).await?.run().await });
+    let ended = runtime.block_on(async {
+        let app = App::start(config, process).await?;
+        tokio::select! {
+            ended = app.run() => ended,
+            never = give_back_memory() => match never {},
+        }
+    });
     log.flush();
     ended
+}
+
+/// Loading capture programs and bursts of connections leave heaps that are mostly free.
+async fn give_back_memory() -> std::convert::Infallible {
+    let mut looks = tokio::time::interval(TRIM_INTERVAL);
+    loop {
+        looks.tick().await;
+        ambit_net::trim_memory();
+    }
 }
