@@ -230,6 +230,10 @@ async fn edits_of_the_directory_reach_a_client() {
     assert_eq!(client.next_names().await, (names(&["c"]), vec![]));
     std::fs::remove_file(fixture.objects.path().join("b.yaml")).unwrap();
     assert_eq!(client.next_names().await, (vec![], names(&["b"])));
+    // A directory that goes takes what it held along.
+    let more = fixture.objects.path().join("more");
+    std::fs::rename(&more, fixture.data.path().join("more")).unwrap();
+    assert_eq!(client.next_names().await, (vec![], names(&["c"])));
     // What is no object file, and a write without a change, are no news; the next change is.
     fixture.write("notes.txt", "nothing");
     fixture.write("a.yaml", &pod("a", "10.0.0.1"));

@@ -66,7 +66,8 @@ pub(crate) fn refresh(root: &Path, paths: &BTreeSet<PathBuf>, store: &mut Store)
             Err(error) if error.kind() == io::ErrorKind::NotFound && counts(path) => {
                 wanted.push(name);
             }
-            // Gone without being an object file: it may have been a directory of them.
+            // Gone without being an object file, nor a directory of them.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !store.has_under(&name) => {}
             _ => return None,
         }
     }

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::api::{AnyObject, Kind};
@@ -92,6 +93,15 @@ impl Store {
             },
         );
         true
+    }
+
+    /// Whether any file is in a directory.
+    pub(crate) fn has_under(&self, directory: &str) -> bool {
+        let prefix = format!("{directory}/");
+        let from = (Bound::Included(&*prefix), Bound::Unbounded);
+        let mut from = self.files.range::<str, _>(from);
+        from.next()
+            .is_some_and(|(name, _)| name.starts_with(&prefix))
     }
 
     /// Whether a file was read when the file system said this of it.
