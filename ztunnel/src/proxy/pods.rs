@@ -18,9 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::pod::Redirect;
 use super::workers::Dealer;
-use super::{
-    Direction, INBOUND_PORT, Mesh, OUTBOUND_PORT, Pod, TUNNEL_PORT, lacks_ipv6, limits,
-};
+use super::{Direction, INBOUND_PORT, Mesh, OUTBOUND_PORT, Pod, TUNNEL_PORT, lacks_ipv6, limits};
 use crate::capture::{InboundListeners, PodRuntime, PodSpec, StartError, StartedPod, StopReason};
 
 /// All served pods.
